@@ -1,0 +1,486 @@
+//! What can go wrong, and how it reads.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::sync::Arc;
+
+/// The error type of connectors: whatever made opening, settling or checking fail.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// What went wrong, in one word.
+///
+/// ```
+/// use warmline::{ErrorKind, Pool};
+///
+/// let error = Pool::tcp().get("no-port-here").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Config);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The pool is closed, or its last handle is gone.
+    Closed,
+    /// A setting or a name makes no sense. Trying again does not help.
+    Config,
+    /// No connection could be opened; [`Error::failure`] says what kind of failure it was.
+    Connect,
+    /// So many callers wait already that this one was turned away at once.
+    Saturated,
+    /// The peer had closed a reused connection before it answered anything. For layers that frame
+    /// messages and know that a repeat is not safe; the pool itself does not report it.
+    Stale,
+    /// No connection came free, or became ready, by the deadline.
+    Timeout,
+    /// Waiting here could never end: the calling thread is the one that would have to act.
+    Rejected,
+}
+
+/// Where a checkout or an attempt to connect was when it ended.
+///
+/// ```
+/// use warmline::{Phase, Pool};
+///
+/// let error = Pool::tcp().get("host:0").unwrap_err();
+/// assert_eq!(error.phase(), None);
+/// assert_eq!(Phase::Resolve.to_string(), "resolve");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Waiting for a connection, or an attempt to connect for a thread.
+    Queue,
+    /// Looking up the name.
+    Resolve,
+    /// Connecting the socket.
+    Connect,
+    /// In [`Connector::open`](crate::Connector::open).
+    Open,
+    /// In [`Connector::check`](crate::Connector::check).
+    Check,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Queue => "queue",
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Open => "open",
+            Self::Check => "check",
+        })
+    }
+}
+
+/// What kind of failure kept a connection from being opened.
+///
+/// ```
+/// use warmline::Failure;
+///
+/// assert_eq!(Failure::Refused.to_string(), "refused");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The peer's machine answered that nobody listens there.
+    Refused,
+    /// No way leads there.
+    Unreachable,
+    /// Nothing came back within [`connect_timeout`](crate::Builder::connect_timeout).
+    Timeout,
+    /// The name could not be resolved.
+    Dns,
+    /// This machine or process ran out of something: descriptors, ports, threads. It says nothing
+    /// about the peer.
+    Local,
+    /// The connector panicked.
+    Panic,
+    /// Anything else, such as a refused login; the error's source tells.
+    Other,
+}
+
+impl Failure {
+    /// Sorts an error that a socket or a connector reported.
+    pub(crate) fn of(error: &(dyn StdError + 'static)) -> Self {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                let failure = Self::of_io(error);
+                if failure != Self::Other {
+                    return failure;
+                }
+            }
+            cause = error.source();
+        }
+        Self::Other
+    }
+
+    fn of_io(error: &io::Error) -> Self {
+        use rustix::io::Errno;
+
+        // Descriptors, memory and ports run out on this side.
+        const LOCAL: &[Errno] = &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        if let Some(code) = error.raw_os_error() {
+            if LOCAL.iter().any(|errno| errno.raw_os_error() == code) {
+                return Self::Local;
+            }
+        }
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::Unreachable,
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Timeout,
+            io::ErrorKind::AddrNotAvailable => Self::Local,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Dns => "dns",
+            Self::Local => "local",
+            Self::Panic => "panic",
+            Self::Other => "other",
+        })
+    }
+}
+
+/// An attempt to connect that failed. Shared by all who waited for it.
+#[derive(Debug)]
+pub(crate) struct ConnectFailure {
+    pub(crate) failure: Failure,
+    pub(crate) phase: Phase,
+    pub(crate) took: Duration,
+    pub(crate) cause: BoxError,
+}
+
+impl ConnectFailure {
+    /// An attempt that had not ended by its deadline.
+    pub(crate) fn timed_out(phase: Phase, took: Duration) -> Self {
+        let cause = "did not end by its deadline".into();
+        Self { failure: Failure::Timeout, phase, took, cause }
+    }
+
+    /// An attempt for which no thread came free.
+    pub(crate) fn no_thread(took: Duration) -> Self {
+        let cause = "no thread of the crew came free".into();
+        Self { failure: Failure::Local, phase: Phase::Queue, took, cause }
+    }
+}
+
+impl fmt::Display for ConnectFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} failed after {:.0?}: {}", self.phase, self.took, self.cause)
+    }
+}
+
+impl StdError for ConnectFailure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.cause)
+    }
+}
+
+/// An endpoint's counts at the moment something went wrong, taken under the lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) idle: usize,
+    pub(crate) in_use: usize,
+    pub(crate) connecting: usize,
+    pub(crate) checking: usize,
+    pub(crate) waiting: usize,
+    /// The most the endpoint may have.
+    pub(crate) limit: usize,
+    /// What all endpoints have together, and may have.
+    pub(crate) pool: (usize, usize),
+    /// Attempts that never returned and no longer count.
+    pub(crate) abandoned: usize,
+    /// Attempts that never returned but still hold their permits: too many are out already.
+    pub(crate) stuck: usize,
+}
+
+impl Counts {
+    pub(crate) const fn total(&self) -> usize {
+        self.idle + self.in_use + self.connecting + self.checking
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}/{}: {} in use, {} idle, {} connecting, {} checking; {} waiting",
+            self.total(),
+            self.limit,
+            self.in_use,
+            self.idle,
+            self.connecting,
+            self.checking,
+            self.waiting
+        )?;
+        if self.pool.0 != self.total() {
+            write!(f, "; pool {}/{}", self.pool.0, self.pool.1)?;
+        }
+        if self.abandoned > 0 {
+            write!(f, "; {} abandoned", self.abandoned)?;
+        }
+        if self.stuck > 0 {
+            write!(f, "; {} stuck past their deadline and holding capacity", self.stuck)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a checkout, or another call on a pool, failed.
+///
+/// One word large. [`kind`](Error::kind) is for programs; the text is for people, fits on one line
+/// and names the endpoint, how long the caller waited, the counts at that moment and the last
+/// failed attempt to connect, which is also the [`source`](StdError::source).
+///
+/// ```
+/// use std::time::Duration;
+/// use warmline::{ErrorKind, Failure, Pool};
+///
+/// // Port 1 of this machine: nobody listens there.
+/// let error = Pool::tcp().get_timeout("127.0.0.1:1", Duration::from_secs(1)).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Connect);
+/// assert_eq!(error.failure(), Some(Failure::Refused));
+/// assert_eq!(error.endpoint(), Some("127.0.0.1:1"));
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    endpoint: Option<Arc<str>>,
+    waited: Option<Duration>,
+    phase: Option<Phase>,
+    counts: Option<Counts>,
+    message: String,
+    failure: Option<(Arc<ConnectFailure>, Duration)>,
+    source: Option<BoxError>,
+}
+
+impl Error {
+    fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            endpoint: None,
+            waited: None,
+            phase: None,
+            counts: None,
+            message: message.into(),
+            failure: None,
+            source: None,
+        }))
+    }
+
+    /// For [`Name`](crate::Name)s and other code that finds a name or a setting wrong.
+    #[must_use]
+    pub fn config(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, "the pool is closed")
+    }
+
+    pub(crate) fn rejected() -> Self {
+        Self::new(
+            ErrorKind::Rejected,
+            "this thread works for the pool it would wait for; the wait could never end",
+        )
+    }
+
+    pub(crate) fn driver(cause: io::Error) -> Self {
+        let mut error = Self::new(ErrorKind::Connect, "could not start a thread of the driver");
+        error.0.source = Some(Box::new(cause));
+        error
+    }
+
+    pub(crate) fn saturated(counts: Counts) -> Self {
+        let mut error = Self::new(ErrorKind::Saturated, "too many callers wait already");
+        error.0.phase = Some(Phase::Queue);
+        error.0.counts = Some(counts);
+        error
+    }
+
+    pub(crate) fn connect(failure: Arc<ConnectFailure>, age: Duration, counts: Counts) -> Self {
+        let mut error = Self::new(ErrorKind::Connect, "could not connect");
+        error.0.phase = Some(failure.phase);
+        error.0.counts = Some(counts);
+        error.0.failure = Some((failure, age));
+        error
+    }
+
+    pub(crate) fn timeout(
+        what: &'static str,
+        counts: Counts,
+        failure: Option<(Arc<ConnectFailure>, Duration)>,
+    ) -> Self {
+        let mut error = Self::new(ErrorKind::Timeout, what);
+        error.0.phase = Some(Phase::Queue);
+        error.0.counts = Some(counts);
+        error.0.failure = failure;
+        error
+    }
+
+    pub(crate) fn at(mut self, endpoint: &Arc<str>) -> Self {
+        self.0.endpoint = Some(Arc::clone(endpoint));
+        self
+    }
+
+    pub(crate) fn after(mut self, waited: Duration) -> Self {
+        self.0.waited = Some(waited);
+        self
+    }
+
+    /// What went wrong, in one word.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The endpoint it happened at, as its key displays itself.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&str> {
+        self.0.endpoint.as_deref()
+    }
+
+    /// How long the caller waited.
+    #[must_use]
+    pub fn waited(&self) -> Option<Duration> {
+        self.0.waited
+    }
+
+    /// Where the checkout, or the attempt it waited for, was when it ended.
+    #[must_use]
+    pub fn phase(&self) -> Option<Phase> {
+        self.0.phase
+    }
+
+    /// What kind of failure the last attempt to connect met, if one is part of this error.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        self.0.failure.as_ref().map(|(failure, _)| failure.failure)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        f.write_str(&inner.message)?;
+        if let Some(endpoint) = &inner.endpoint {
+            write!(f, " [{endpoint}]")?;
+        }
+        if let Some(waited) = inner.waited {
+            write!(f, " within {waited:.1?}")?;
+        }
+        if let Some(counts) = &inner.counts {
+            write!(f, " ({counts})")?;
+        }
+        if let Some((failure, age)) = &inner.failure {
+            write!(f, "; last attempt, {age:.0?} ago: {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("message", &self.to_string())
+            .field("source", &self.source())
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        if let Some((failure, _)) = &self.0.failure {
+            return Some(&**failure);
+        }
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<Error> for io::Error {
+    /// The kind that comes nearest; the error itself stays reachable through
+    /// [`io::Error::get_ref`].
+    fn from(error: Error) -> Self {
+        let kind = match (error.kind(), error.failure()) {
+            (ErrorKind::Timeout, _) | (ErrorKind::Connect, Some(Failure::Timeout)) => {
+                io::ErrorKind::TimedOut
+            }
+            (ErrorKind::Connect, Some(Failure::Refused)) => io::ErrorKind::ConnectionRefused,
+            (ErrorKind::Connect, Some(Failure::Unreachable)) => io::ErrorKind::HostUnreachable,
+            (ErrorKind::Closed, _) => io::ErrorKind::NotConnected,
+            (ErrorKind::Config, _) => io::ErrorKind::InvalidInput,
+            (ErrorKind::Saturated, _) => io::ErrorKind::WouldBlock,
+            (ErrorKind::Stale, _) => io::ErrorKind::ConnectionAborted,
+            (ErrorKind::Connect | ErrorKind::Rejected, _) => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused() -> Arc<ConnectFailure> {
+        let cause = io::Error::from(io::ErrorKind::ConnectionRefused);
+        Arc::new(ConnectFailure {
+            failure: Failure::of(&cause),
+            phase: Phase::Connect,
+            took: Duration::from_millis(3),
+            cause: cause.into(),
+        })
+    }
+
+    #[test]
+    fn a_time_out_says_what_how_long_the_counts_and_the_last_attempt() {
+        let counts =
+            Counts { in_use: 10, limit: 10, waiting: 4, pool: (10, 64), ..Counts::default() };
+        let error = Error::timeout(
+            "no connection came free",
+            counts,
+            Some((refused(), Duration::from_secs(1))),
+        )
+        .at(&Arc::from("10.0.0.7:5432"))
+        .after(Duration::from_secs(30));
+        let text = error.to_string();
+        assert_eq!(
+            text,
+            "no connection came free [10.0.0.7:5432] within 30.0s (10/10: 10 in use, 0 idle, \
+             0 connecting, 0 checking; 4 waiting); last attempt, 1s ago: connect failed after 3ms: \
+             connection refused"
+        );
+        assert_eq!(error.failure(), Some(Failure::Refused));
+        let source = error.source().and_then(StdError::source).expect("the cause of the attempt");
+        assert_eq!(source.to_string(), "connection refused");
+    }
+
+    #[test]
+    fn running_out_of_descriptors_is_not_held_against_the_peer() {
+        let error = io::Error::from(rustix::io::Errno::MFILE);
+        assert_eq!(Failure::of(&error), Failure::Local);
+        let deep: BoxError = Box::new(io::Error::other(error));
+        assert_eq!(Failure::of(&*deep), Failure::Local);
+    }
+
+    #[test]
+    fn an_error_is_one_word_and_turns_into_an_io_error_of_the_nearest_kind() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+        let error = Error::connect(refused(), Duration::ZERO, Counts::default());
+        let error = io::Error::from(error);
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        assert_eq!(inner.map(Error::kind), Some(ErrorKind::Connect));
+    }
+}
