@@ -1,0 +1,498 @@
+//! How connections are opened, and how they are judged.
+
+mod options;
+mod socket;
+mod tcp;
+mod unix;
+
+pub use self::options::{SocketOptions, TcpKeepalive};
+pub use self::socket::{Ended, Socket};
+pub use self::tcp::TcpConnector;
+pub use self::unix::UnixConnector;
+
+pub(crate) use self::socket::Judgement;
+
+use std::fmt;
+use std::hash::Hash;
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::clock::Deadline;
+use crate::error::{BoxError, Error};
+use crate::observe::CloseReason;
+use crate::sync::Arc;
+
+pub(crate) mod sealed {
+    /// Only this crate can name it, so only this crate can override what takes it.
+    #[derive(Clone, Copy, Debug)]
+    #[expect(unnameable_types, reason = "that is its purpose")]
+    pub struct Token;
+}
+
+/// Opens connections and knows how to judge them.
+///
+/// A blocking client needs [`open`](Connector::open) alone. Everything else has a default.
+///
+/// Each method says on which thread it runs and whether it may block; no lock of the pool is ever
+/// held while one runs. A panic in any of them is caught: the connection is closed, its permit is
+/// freed. The one exception is the key's own `Hash`, `Eq` and `Clone`, which run on the caller's
+/// thread under the lock of the name table and must not call the pool.
+///
+/// # Examples
+///
+/// ```
+/// use warmline::{BoxError, Connector, Endpoint, One, Opening};
+///
+/// struct Counter;
+///
+/// impl Connector for Counter {
+///     type Key = One;
+///     type Conn = Vec<u8>;
+///
+///     fn open(&self, _: &One, _: &mut Opening) -> Result<Vec<u8>, BoxError> {
+///         Ok(Vec::new()) // log in to something here
+///     }
+/// }
+///
+/// let endpoint = Endpoint::of(Counter);
+/// endpoint.get()?.push(1);
+/// assert_eq!(*endpoint.get()?, [1]); // the same one
+/// # Ok::<(), warmline::Error>(())
+/// ```
+pub trait Connector: Send + Sync + 'static {
+    /// What tells endpoints apart. Connections of equal keys are interchangeable.
+    type Key: Clone + Eq + Hash + fmt::Debug + fmt::Display + Send + Sync + 'static;
+    /// What users get. The pool never shares one between threads, so `Sync` is not asked for.
+    type Conn: Send + 'static;
+
+    /// How connections to `key` begin: with which socket, if any.
+    ///
+    /// Pure, without I/O. Asked once per endpoint, when it is made, on the caller's thread.
+    fn plan(&self, key: &Self::Key) -> Plan {
+        let _unused = key;
+        Plan::blocking()
+    }
+
+    /// Makes the connection, or finishes it on the socket that the plan asked for.
+    ///
+    /// # Blocking
+    ///
+    /// On a crew thread; may block until [`Opening::deadline`]. At the deadline a socket that came
+    /// from the plan is shut down, so that reads and writes on it return; what does not return even
+    /// then is abandoned, and what it returns later is closed.
+    ///
+    /// # Errors
+    ///
+    /// Whatever went wrong; it reaches callers as the source of their error.
+    fn open(&self, key: &Self::Key, opening: &mut Opening) -> Result<Self::Conn, BoxError>;
+
+    /// The socket beneath, if it is one of ours. Wrappers forward it.
+    ///
+    /// Through it the pool sees traffic; without it [`Exchange`](crate::Exchange) has no byte
+    /// counts. Any thread; must not block.
+    fn socket<'c>(&self, conn: &'c mut Self::Conn) -> Option<&'c mut Socket> {
+        let _unused = conn;
+        None
+    }
+
+    /// True only for our own plain sockets: `open` never blocks, and closing is `close(2)`.
+    #[doc(hidden)]
+    fn is_plain(&self, _: sealed::Token) -> bool {
+        false
+    }
+
+    /// What an event loop may watch while the connection is idle. Any thread; must not block.
+    ///
+    /// Nothing is watched in this version: idle connections are probed at checkout instead.
+    fn watch<'c>(&self, conn: &'c Self::Conn) -> Watch<'c> {
+        let _unused = conn;
+        Watch::Nothing
+    }
+
+    /// A quick look before reuse, without a round trip. Caller's thread; must not block.
+    fn is_open(&self, conn: &mut Self::Conn, when: Look) -> bool {
+        let _unused = (conn, when);
+        true
+    }
+
+    /// Is it fit for a stranger? On checkin, on the caller's thread; must not block.
+    fn reset(&self, conn: &mut Self::Conn) -> Reset {
+        let _unused = conn;
+        Reset::Ready
+    }
+
+    /// Finishes what `reset` answered [`Later`](Reset::Later) to: rolls back, drains a body.
+    ///
+    /// # Blocking
+    ///
+    /// On a crew thread; may block until the deadline
+    /// ([`settle_timeout`](crate::Builder::settle_timeout)).
+    ///
+    /// # Errors
+    ///
+    /// Any: the connection is closed.
+    fn settle(&self, conn: &mut Self::Conn, deadline: Deadline) -> Result<(), BoxError> {
+        let _unused = (conn, deadline);
+        Ok(())
+    }
+
+    /// True if `check` does something: only then are checks made.
+    fn has_check(&self) -> bool {
+        false
+    }
+
+    /// A round trip that proves the connection works, before one that was idle for longer than
+    /// [`check_after`](crate::Builder::check_after) is handed out.
+    ///
+    /// # Blocking
+    ///
+    /// On a crew thread; may block until the deadline
+    /// ([`check_timeout`](crate::Builder::check_timeout)).
+    ///
+    /// # Errors
+    ///
+    /// Any: the connection is closed, and whoever waited for it gets another.
+    fn check(&self, conn: &mut Self::Conn, deadline: Deadline) -> Result<(), BoxError> {
+        let _unused = (conn, deadline);
+        Ok(())
+    }
+
+    /// A protocol's own PING and PONG for idle connections; `None`: it has none.
+    ///
+    /// Not carried yet: reserved for the event loop. A [`check`](Connector::check) is.
+    fn heartbeat(&self, key: &Self::Key) -> Option<Box<dyn Heartbeat>> {
+        let _unused = key;
+        None
+    }
+
+    /// Ends it, with a farewell if the protocol has one.
+    ///
+    /// # Blocking
+    ///
+    /// On a crew thread (after the driver's end: on the thread that drops it); may block.
+    fn close(&self, conn: Self::Conn, reason: CloseReason) {
+        let _unused = reason;
+        drop(conn);
+    }
+}
+
+/// How a connection begins.
+///
+/// ```
+/// use std::time::Duration;
+/// use warmline::{Plan, SocketOptions};
+///
+/// let plan = Plan::host("db.example", 5432)
+///     .options(SocketOptions::new().read_timeout(Duration::from_secs(10)));
+/// # let _ = plan;
+/// ```
+#[derive(Clone, Debug)]
+pub struct Plan {
+    start: Start,
+    options: SocketOptions,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Start {
+    /// With nothing: `open` does it all.
+    Blocking,
+    Host(Box<str>, u16),
+    Addrs(Arc<[SocketAddr]>),
+    Path(PathBuf),
+}
+
+impl Plan {
+    const fn new(start: Start) -> Self {
+        Self { start, options: SocketOptions::new() }
+    }
+
+    /// With no socket: [`Connector::open`] does everything.
+    #[must_use]
+    pub const fn blocking() -> Self {
+        Self::new(Start::Blocking)
+    }
+
+    /// With a TCP socket to one of the addresses that `name` resolves to.
+    #[must_use]
+    pub fn host(name: impl Into<Box<str>>, port: u16) -> Self {
+        Self::new(Start::Host(name.into(), port))
+    }
+
+    /// With a TCP socket to one of these addresses, tried in order.
+    #[must_use]
+    pub fn addrs(addrs: impl Into<Arc<[SocketAddr]>>) -> Self {
+        Self::new(Start::Addrs(addrs.into()))
+    }
+
+    /// With a Unix-domain socket to this path.
+    #[must_use]
+    pub fn path(path: impl Into<PathBuf>) -> Self {
+        Self::new(Start::Path(path.into()))
+    }
+
+    /// Sets the options of the socket.
+    #[must_use]
+    pub fn options(mut self, options: SocketOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    pub(crate) const fn start(&self) -> &Start {
+        &self.start
+    }
+
+    pub(crate) const fn socket_options(&self) -> &SocketOptions {
+        &self.options
+    }
+
+    /// Refuses plans that could never work.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match &self.start {
+            Start::Addrs(addrs) if addrs.is_empty() => {
+                return Err(Error::config("the connector's plan has no address"));
+            }
+            Start::Host(name, port) if name.is_empty() || *port == 0 => {
+                return Err(Error::config(format!("the connector's plan leads to {name}:{port}")));
+            }
+            Start::Path(path) if path.as_path() == Path::new("") => {
+                return Err(Error::config("the connector's plan has an empty path"));
+            }
+            _ => {}
+        }
+        self.options.check()
+    }
+}
+
+/// One attempt to connect, as [`Connector::open`] sees it.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use warmline::{Address, BoxError, Opening, Socket};
+///
+/// fn open(_: &Address, opening: &mut Opening) -> Result<Socket, BoxError> {
+///     let mut socket = opening.take_socket()?;
+///     socket.write_all(b"HELLO\n")?;
+///     let mut answer = [0; 3];
+///     socket.read_exact(&mut answer)?; // times out at the deadline
+///     if answer != *b"OK\n" {
+///         return Err("no welcome".into());
+///     }
+///     Ok(socket)
+/// }
+/// ```
+pub struct Opening {
+    socket: Option<Socket>,
+    deadline: Deadline,
+    is_wanted: Box<dyn Fn() -> bool + Send>,
+}
+
+impl Opening {
+    pub(crate) fn new(
+        socket: Option<Socket>,
+        deadline: Deadline,
+        is_wanted: Box<dyn Fn() -> bool + Send>,
+    ) -> Self {
+        Self { socket, deadline, is_wanted }
+    }
+
+    /// The connected socket, in blocking mode, its time-outs set to what is left until the
+    /// deadline. The plan's own time-outs are set once `open` has returned.
+    ///
+    /// # Errors
+    ///
+    /// If the plan asked for no socket, or it was taken already.
+    pub fn take_socket(&mut self) -> Result<Socket, BoxError> {
+        self.socket.take().ok_or_else(|| "the plan asked for no socket, or it was taken".into())
+    }
+
+    /// When this attempt must have ended.
+    #[must_use]
+    pub const fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// False once nobody waits for this attempt any more. It is not wrong to go on: the connection
+    /// becomes idle if there is room.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        (self.is_wanted)()
+    }
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opening")
+            .field("socket", &self.socket)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an event loop may watch while a connection is idle.
+///
+/// ```
+/// use warmline::{Socket, Watch};
+///
+/// fn watch(conn: &Socket) -> Watch<'_> {
+///     conn.watch()
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Watch<'c> {
+    /// Nothing: it is looked at before reuse only.
+    Nothing,
+    /// A socket: its hang-up is noticed.
+    Socket(BorrowedFd<'c>),
+    /// A descriptor of a client that shows no more than its number.
+    Raw(RawFd),
+}
+
+/// What [`Connector::reset`] says about a connection that came back.
+///
+/// ```
+/// use warmline::Reset;
+///
+/// fn reset(in_transaction: bool) -> Reset {
+///     if in_transaction { Reset::Later } else { Reset::Ready }
+/// }
+/// # assert_eq!(reset(true), Reset::Later);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reset {
+    /// Fit for the next user.
+    Ready,
+    /// Fit after [`Connector::settle`], which may block.
+    Later,
+    /// Not fit: close it.
+    Close,
+}
+
+/// On which occasion [`Connector::is_open`] is asked.
+///
+/// ```
+/// use std::time::Duration;
+/// use warmline::Look;
+///
+/// fn is_suspect(when: Look) -> bool {
+///     matches!(when, Look::Checkout { idle } if idle > Duration::from_secs(60))
+/// }
+/// # assert!(!is_suspect(Look::Checkin));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Look {
+    /// It comes back from a user.
+    Checkin,
+    /// It is about to be handed out.
+    Checkout {
+        /// How long it was idle, by a clock that ticks every few milliseconds.
+        idle: Duration,
+    },
+}
+
+/// A protocol's own PING and PONG, as bytes, without I/O.
+///
+/// ```
+/// use warmline::{Heartbeat, Pulse};
+///
+/// struct RedisBeat;
+///
+/// impl Heartbeat for RedisBeat {
+///     fn ping(&mut self, out: &mut Vec<u8>) {
+///         out.extend_from_slice(b"PING\r\n");
+///     }
+///     fn pong(&mut self, received: &[u8]) -> Pulse {
+///         match received {
+///             b"+PONG\r\n" => Pulse::Alive,
+///             part if b"+PONG\r\n".starts_with(part) => Pulse::More,
+///             _ => Pulse::Dead,
+///         }
+///     }
+/// }
+/// # assert_eq!(RedisBeat.pong(b"+PO"), Pulse::More);
+/// ```
+pub trait Heartbeat: Send {
+    /// Appends the bytes to send.
+    fn ping(&mut self, out: &mut Vec<u8>);
+    /// Judges all bytes received since the ping; called again with more until it decides.
+    fn pong(&mut self, received: &[u8]) -> Pulse;
+}
+
+/// What [`Heartbeat::pong`] makes of the bytes so far.
+///
+/// ```
+/// # use warmline::Pulse;
+/// assert_ne!(Pulse::More, Pulse::Dead);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pulse {
+    /// The answer is not complete.
+    More,
+    /// That was the answer.
+    Alive,
+    /// That was no answer.
+    Dead,
+}
+
+/// Any connector with this key and this connection.
+///
+/// ```
+/// use warmline::{Address, BoxConnector, Pool, Socket, TcpConnector};
+///
+/// let connector: BoxConnector<Address, Socket> = Box::new(TcpConnector::new());
+/// let pool = Pool::builder(connector).build()?;
+/// # Ok::<(), warmline::Error>(())
+/// ```
+pub type BoxConnector<K, T> = Box<dyn Connector<Key = K, Conn = T>>;
+
+impl<C: Connector + ?Sized> Connector for Box<C> {
+    type Key = C::Key;
+    type Conn = C::Conn;
+
+    fn plan(&self, key: &Self::Key) -> Plan {
+        (**self).plan(key)
+    }
+    fn open(&self, key: &Self::Key, opening: &mut Opening) -> Result<Self::Conn, BoxError> {
+        (**self).open(key, opening)
+    }
+    fn socket<'c>(&self, conn: &'c mut Self::Conn) -> Option<&'c mut Socket> {
+        (**self).socket(conn)
+    }
+    fn is_plain(&self, token: sealed::Token) -> bool {
+        (**self).is_plain(token)
+    }
+    fn watch<'c>(&self, conn: &'c Self::Conn) -> Watch<'c> {
+        (**self).watch(conn)
+    }
+    fn is_open(&self, conn: &mut Self::Conn, when: Look) -> bool {
+        (**self).is_open(conn, when)
+    }
+    fn reset(&self, conn: &mut Self::Conn) -> Reset {
+        (**self).reset(conn)
+    }
+    fn settle(&self, conn: &mut Self::Conn, deadline: Deadline) -> Result<(), BoxError> {
+        (**self).settle(conn, deadline)
+    }
+    fn has_check(&self) -> bool {
+        (**self).has_check()
+    }
+    fn check(&self, conn: &mut Self::Conn, deadline: Deadline) -> Result<(), BoxError> {
+        (**self).check(conn, deadline)
+    }
+    fn heartbeat(&self, key: &Self::Key) -> Option<Box<dyn Heartbeat>> {
+        (**self).heartbeat(key)
+    }
+    fn close(&self, conn: Self::Conn, reason: CloseReason) {
+        (**self).close(conn, reason);
+    }
+}
+
+/// How long a connection had been idle, as [`Look::Checkout`] wants it.
+pub(crate) const fn checkout_after(idle: Duration) -> Look {
+    Look::Checkout { idle }
+}

@@ -1,0 +1,563 @@
+//! The stream type users see: a socket that remembers what happened to it.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use socket2::{Domain, SockAddr, SockRef, Type};
+
+use crate::clock::Deadline;
+use crate::connector::{SocketOptions, Watch};
+use crate::observe::CloseReason;
+use crate::sync::{AtomicBool, Ordering};
+
+/// A connected TCP or Unix socket that remembers what happened to it.
+///
+/// Reads and writes block, at most for the time-outs of its [`SocketOptions`]. From what it
+/// remembers the pool knows, when it comes back, whether it can be given to somebody else:
+///
+/// * it met an error (time-outs included: the answer may still come), or its end: closed;
+/// * it was written to, and not read from after that: closed, unless the connector is
+///   [one-way](SocketOptions::one_way);
+/// * it was not touched, or [`set_complete`](Socket::set_complete) was called last: kept;
+/// * else one look at the receive buffer, without blocking: closed if anything is there.
+///
+/// What no pool can see is an answer that arrives later: read answers to their end.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Write};
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let address = server.local_addr()?;
+/// # std::thread::spawn(move || {
+/// #     let (mut peer, _) = server.accept().unwrap();
+/// #     let mut line = [0; 4];
+/// #     peer.read_exact(&mut line).and_then(|()| peer.write_all(&line)).unwrap();
+/// #     let _ = peer.read(&mut line);
+/// # });
+/// let pool = warmline::Pool::tcp();
+/// let mut conn = pool.get(&address)?; // derefs to a Socket
+/// conn.set_read_timeout(std::time::Duration::from_secs(1))?; // put back on return
+/// conn.write_all(b"ping")?;
+/// let mut answer = [0; 4];
+/// conn.read_exact(&mut answer)?;
+/// conn.set_complete(); // the protocol says that this was all
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Socket {
+    stream: Stream,
+    /// Bytes since it was opened or last returned.
+    read: u64,
+    written: u64,
+    ended: Option<Ended>,
+    /// Something was written after the last read.
+    unanswered: bool,
+    complete: bool,
+    changed: Changed,
+    /// The descriptor was lent: what was done through it is not known.
+    borrowed: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Which options its user has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Changed {
+    read_timeout: bool,
+    write_timeout: bool,
+    nodelay: bool,
+}
+
+/// How an exchange on a socket ended before its time.
+///
+/// ```
+/// use warmline::Ended;
+///
+/// let ended = Ended::Error(std::io::ErrorKind::ConnectionReset);
+/// assert_ne!(ended, Ended::Eof);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// A read met the end of the stream: the peer had closed.
+    Eof,
+    /// A read or write failed. A time-out counts: the answer may still come.
+    Error(io::ErrorKind),
+    /// Its user shut it down.
+    ShutDown,
+}
+
+/// What a returned socket is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    Clean,
+    Close(CloseReason),
+}
+
+impl Socket {
+    fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            read: 0,
+            written: 0,
+            ended: None,
+            unanswered: false,
+            complete: false,
+            changed: Changed::default(),
+            borrowed: AtomicBool::new(false),
+        }
+    }
+
+    /// Connects a TCP socket, for at most `timeout`.
+    pub(crate) fn connect_tcp(
+        address: SocketAddr,
+        options: &SocketOptions,
+        timeout: Duration,
+    ) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        options.apply_before_connect(&socket)?;
+        socket.connect_timeout(&address.into(), timeout)?;
+        options.apply_tcp(&socket)?;
+        let stream = TcpStream::from(socket);
+        // Where nobody listens on a port of the ephemeral range, the system may connect a socket
+        // to itself.
+        if stream.local_addr()? == address {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        Self::new(Stream::Tcp(stream)).with_timeouts(options)
+    }
+
+    /// Connects a Unix socket, for at most `timeout`.
+    pub(crate) fn connect_unix(
+        path: &Path,
+        options: &SocketOptions,
+        timeout: Duration,
+    ) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        if let Some(bytes) = options.recv_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = options.send_buffer {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        // Bounds the wait for room in the listener's backlog.
+        socket.set_write_timeout(Some(timeout))?;
+        socket.connect(&SockAddr::unix(path)?).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+            _ => error,
+        })?;
+        Self::new(Stream::Unix(UnixStream::from(OwnedFd::from(socket)))).with_timeouts(options)
+    }
+
+    fn with_timeouts(self, options: &SocketOptions) -> io::Result<Self> {
+        self.sock_ref().set_read_timeout(options.read_timeout)?;
+        self.sock_ref().set_write_timeout(options.write_timeout)?;
+        Ok(self)
+    }
+
+    /// Bounds reads and writes by `deadline`, as long as a connector opens, settles or checks.
+    pub(crate) fn limit_to(&self, deadline: Deadline) -> io::Result<()> {
+        let left = deadline.remaining().max(Duration::from_millis(1));
+        self.sock_ref().set_read_timeout(Some(left))?;
+        self.sock_ref().set_write_timeout(Some(left))
+    }
+
+    /// Ends what [`limit_to`](Socket::limit_to) began; what happened meanwhile is forgotten.
+    pub(crate) fn unlimit(&mut self, options: &SocketOptions) -> io::Result<()> {
+        self.changed = Changed { read_timeout: true, write_timeout: true, ..self.changed };
+        self.put_back(options)?;
+        self.forget();
+        Ok(())
+    }
+
+    /// A second descriptor of the same socket, to shut it down through.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.fd().try_clone_to_owned()
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+        }
+    }
+
+    fn sock_ref(&self) -> SockRef<'_> {
+        match &self.stream {
+            Stream::Tcp(stream) => SockRef::from(stream),
+            Stream::Unix(stream) => SockRef::from(stream),
+        }
+    }
+
+    /// The exchange is over: the last message has ended and nothing more is expected.
+    ///
+    /// For layers that frame messages. Saves the look at the receive buffer on return; cleared by
+    /// the next read or write.
+    pub fn set_complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// For [`Connector::watch`](crate::Connector::watch): does not count as lending the
+    /// descriptor.
+    #[must_use]
+    pub fn watch(&self) -> Watch<'_> {
+        Watch::Socket(self.fd())
+    }
+
+    /// How long one read may block; `None`: for ever. Put back when the connection returns.
+    ///
+    /// # Errors
+    ///
+    /// A zero duration is refused; else what the system says.
+    pub fn set_read_timeout(&mut self, timeout: impl Into<Option<Duration>>) -> io::Result<()> {
+        self.changed.read_timeout = true;
+        match &self.stream {
+            Stream::Tcp(stream) => stream.set_read_timeout(timeout.into()),
+            Stream::Unix(stream) => stream.set_read_timeout(timeout.into()),
+        }
+    }
+
+    /// How long one write may block; `None`: for ever. Put back when the connection returns.
+    ///
+    /// # Errors
+    ///
+    /// A zero duration is refused; else what the system says.
+    pub fn set_write_timeout(&mut self, timeout: impl Into<Option<Duration>>) -> io::Result<()> {
+        self.changed.write_timeout = true;
+        match &self.stream {
+            Stream::Tcp(stream) => stream.set_write_timeout(timeout.into()),
+            Stream::Unix(stream) => stream.set_write_timeout(timeout.into()),
+        }
+    }
+
+    /// Sets `TCP_NODELAY`; nothing on Unix sockets. Put back when the connection returns.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn set_nodelay(&mut self, on: bool) -> io::Result<()> {
+        self.changed.nodelay = true;
+        match &self.stream {
+            Stream::Tcp(stream) => stream.set_nodelay(on),
+            Stream::Unix(_) => Ok(()),
+        }
+    }
+
+    /// The peer's address; `None` on Unix sockets.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.peer_addr().ok(),
+            Stream::Unix(_) => None,
+        }
+    }
+
+    /// This side's address; `None` on Unix sockets.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Unix(_) => None,
+        }
+    }
+
+    /// Shuts down one or both directions. The connection is not reused.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        self.ended = self.ended.or(Some(Ended::ShutDown));
+        match &self.stream {
+            Stream::Tcp(stream) => stream.shutdown(how),
+            Stream::Unix(stream) => stream.shutdown(how),
+        }
+    }
+
+    /// Bytes written since the connection was checked out.
+    #[must_use]
+    pub const fn bytes_written(&self) -> u64 {
+        self.written
+    }
+
+    /// Bytes read since the connection was checked out.
+    #[must_use]
+    pub const fn bytes_read(&self) -> u64 {
+        self.read
+    }
+
+    /// How the exchange ended before its time, if it did.
+    #[must_use]
+    pub const fn ended(&self) -> Option<Ended> {
+        self.ended
+    }
+
+    /// The rules for a socket that comes back. A clean one has its options put back and is ready
+    /// for the next user.
+    #[inline]
+    pub(crate) fn judge(&mut self, options: &SocketOptions) -> Judgement {
+        let is_untouched = self.written == 0
+            && self.read == 0
+            && self.ended.is_none()
+            && self.changed == Changed::default()
+            && !*self.borrowed.get_mut();
+        if is_untouched {
+            return Judgement::Clean;
+        }
+        self.judge_touched(options)
+    }
+
+    fn judge_touched(&mut self, options: &SocketOptions) -> Judgement {
+        match self.ended {
+            Some(Ended::Eof) => return Judgement::Close(CloseReason::PeerClosed),
+            Some(Ended::Error(_)) => return Judgement::Close(CloseReason::Failed),
+            Some(Ended::ShutDown) => return Judgement::Close(CloseReason::Discarded),
+            None => {}
+        }
+        if self.unanswered && !self.complete && !options.one_way {
+            return Judgement::Close(CloseReason::Unfinished);
+        }
+        if self.put_back(options).is_err() {
+            return Judgement::Close(CloseReason::Failed);
+        }
+        if !self.complete || *self.borrowed.get_mut() {
+            if let Some(reason) = self.probe() {
+                return Judgement::Close(reason);
+            }
+        }
+        self.forget();
+        Judgement::Clean
+    }
+
+    /// Looks at the receive buffer without blocking; `Some` if the socket is of no more use.
+    pub(crate) fn probe(&self) -> Option<CloseReason> {
+        let mut byte = [0_u8; 1];
+        loop {
+            return match recv(self.fd(), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => Some(CloseReason::PeerClosed),
+                Ok(_) => Some(CloseReason::StrayBytes),
+                Err(Errno::AGAIN) => None,
+                Err(Errno::INTR) => continue,
+                Err(Errno::CONNRESET | Errno::PIPE) => Some(CloseReason::PeerClosed),
+                Err(_) => Some(CloseReason::Failed),
+            };
+        }
+    }
+
+    fn put_back(&mut self, options: &SocketOptions) -> io::Result<()> {
+        let changed = std::mem::take(&mut self.changed);
+        if changed.read_timeout {
+            self.sock_ref().set_read_timeout(options.read_timeout)?;
+        }
+        if changed.write_timeout {
+            self.sock_ref().set_write_timeout(options.write_timeout)?;
+        }
+        if changed.nodelay && matches!(self.stream, Stream::Tcp(_)) {
+            self.sock_ref().set_tcp_nodelay(options.nodelay)?;
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.read = 0;
+        self.written = 0;
+        self.unanswered = false;
+        self.complete = false;
+        *self.borrowed.get_mut() = false;
+    }
+
+    /// Notes how an operation went; being interrupted is no event.
+    fn note<T>(&mut self, result: &io::Result<T>) {
+        self.complete = false;
+        if let Err(error) = result {
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.ended = Some(Ended::Error(error.kind()));
+            }
+        }
+    }
+
+    fn note_read(&mut self, result: io::Result<usize>, asked: bool) -> io::Result<usize> {
+        self.note(&result);
+        let read = result?;
+        self.read += read as u64;
+        if read > 0 {
+            self.unanswered = false;
+        } else if asked {
+            self.ended = Some(Ended::Eof);
+        }
+        Ok(read)
+    }
+
+    fn note_write(&mut self, result: io::Result<usize>) -> io::Result<usize> {
+        self.note(&result);
+        let written = result?;
+        self.written += written as u64;
+        self.unanswered |= written > 0;
+        Ok(written)
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let result = match &mut self.stream {
+            Stream::Tcp(stream) => stream.read(buf),
+            Stream::Unix(stream) => stream.read(buf),
+        };
+        self.note_read(result, !buf.is_empty())
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let result = match &mut self.stream {
+            Stream::Tcp(stream) => stream.read_vectored(bufs),
+            Stream::Unix(stream) => stream.read_vectored(bufs),
+        };
+        self.note_read(result, bufs.iter().any(|buf| !buf.is_empty()))
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let result = match &mut self.stream {
+            Stream::Tcp(stream) => stream.write(buf),
+            Stream::Unix(stream) => stream.write(buf),
+        };
+        self.note_write(result)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let result = match &mut self.stream {
+            Stream::Tcp(stream) => stream.write_vectored(bufs),
+            Stream::Unix(stream) => stream.write_vectored(bufs),
+        };
+        self.note_write(result)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // nothing is buffered here
+    }
+}
+
+impl AsFd for Socket {
+    /// Lends the descriptor: the pool then takes a look at the socket when it comes back.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.borrowed.store(true, Ordering::Relaxed);
+        self.fd()
+    }
+}
+
+impl From<Socket> for OwnedFd {
+    /// The descriptor, for another library; see [`PooledConn::detach`](crate::PooledConn::detach).
+    fn from(socket: Socket) -> Self {
+        match socket.stream {
+            Stream::Tcp(stream) => stream.into(),
+            Stream::Unix(stream) => stream.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket whose other end the test holds.
+    fn pair() -> (Socket, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Socket::new(Stream::Unix(ours)), theirs)
+    }
+
+    fn judge(socket: &mut Socket) -> Judgement {
+        socket.judge(&SocketOptions::new())
+    }
+
+    #[test]
+    fn an_untouched_socket_is_clean_and_a_finished_exchange_too() {
+        let (mut socket, mut peer) = pair();
+        assert_eq!(judge(&mut socket), Judgement::Clean);
+        socket.write_all(b"ping").unwrap();
+        peer.write_all(b"pong").unwrap();
+        socket.read_exact(&mut [0; 4]).unwrap();
+        assert_eq!((socket.bytes_written(), socket.bytes_read()), (4, 4));
+        assert_eq!(judge(&mut socket), Judgement::Clean);
+        assert_eq!((socket.bytes_written(), socket.bytes_read()), (0, 0), "counted per checkout");
+    }
+
+    #[test]
+    fn a_request_without_an_answer_is_unfinished_unless_the_protocol_is_one_way() {
+        let (mut socket, _peer) = pair();
+        socket.write_all(b"log line").unwrap();
+        assert_eq!(judge(&mut socket), Judgement::Close(CloseReason::Unfinished));
+        assert_eq!(socket.judge(&SocketOptions::new().one_way(true)), Judgement::Clean);
+    }
+
+    #[test]
+    fn a_short_read_that_left_bytes_behind_is_found_out() {
+        let (mut socket, mut peer) = pair();
+        socket.write_all(b"ping").unwrap();
+        peer.write_all(b"half and half").unwrap();
+        socket.read_exact(&mut [0; 4]).unwrap();
+        assert_eq!(judge(&mut socket), Judgement::Close(CloseReason::StrayBytes));
+    }
+
+    #[test]
+    fn a_completed_exchange_needs_no_look_until_the_next_write() {
+        let (mut socket, mut peer) = pair();
+        socket.write_all(b"ping").unwrap();
+        socket.set_complete();
+        peer.write_all(b"not looked at").unwrap();
+        assert_eq!(judge(&mut socket), Judgement::Clean);
+        socket.set_complete();
+        socket.write_all(b"ping").unwrap();
+        assert_eq!(judge(&mut socket), Judgement::Close(CloseReason::Unfinished));
+    }
+
+    #[test]
+    fn an_end_or_an_error_closes_even_if_the_exchange_was_complete() {
+        let (mut socket, peer) = pair();
+        drop(peer);
+        assert_eq!(socket.read(&mut [0; 1]).unwrap(), 0);
+        socket.set_complete();
+        assert_eq!(socket.ended(), Some(Ended::Eof));
+        assert_eq!(judge(&mut socket), Judgement::Close(CloseReason::PeerClosed));
+
+        let (mut socket, _peer) = pair();
+        socket.set_read_timeout(Duration::from_millis(1)).unwrap();
+        socket.read(&mut [0; 1]).unwrap_err();
+        assert_eq!(judge(&mut socket), Judgement::Close(CloseReason::Failed));
+
+        let (mut socket, _peer) = pair();
+        socket.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(judge(&mut socket), Judgement::Close(CloseReason::Discarded));
+    }
+
+    #[test]
+    fn a_lent_descriptor_is_looked_at_even_if_nothing_was_read_through_the_socket() {
+        let (mut socket, mut peer) = pair();
+        peer.write_all(b"stray").unwrap();
+        assert_eq!(judge(&mut socket), Judgement::Clean, "not touched, so not looked at");
+        let _fd = socket.as_fd();
+        assert_eq!(judge(&mut socket), Judgement::Close(CloseReason::StrayBytes));
+    }
+
+    #[test]
+    fn changed_time_outs_are_put_back() {
+        let (mut socket, _peer) = pair();
+        socket.set_read_timeout(Duration::from_secs(1)).unwrap();
+        socket.set_write_timeout(None).unwrap();
+        assert_eq!(judge(&mut socket), Judgement::Clean);
+        let expected = Some(Duration::from_secs(30));
+        assert_eq!(socket.sock_ref().read_timeout().unwrap(), expected);
+        assert_eq!(socket.sock_ref().write_timeout().unwrap(), expected);
+        assert!(socket.set_read_timeout(Duration::ZERO).is_err());
+    }
+}
