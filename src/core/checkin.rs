@@ -1,0 +1,254 @@
+//! Taking connections back: to the next user, to the idle ones, or out.
+
+use crate::clock::{Now, Stamp};
+use crate::core::Core;
+use crate::core::effects::{Action, Answer, Effects, Upkeep};
+use crate::core::entry::{Attempt, Lease, State};
+use crate::core::slab::Token;
+use crate::observe::CloseReason;
+
+/// Where a connection comes from that is offered to waiters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    /// Its user gave it back.
+    User,
+    /// The crew opened, checked or settled it.
+    Crew,
+}
+
+impl<T, W: Clone + PartialEq> Core<T, W> {
+    /// The fast path of a return: nobody waits, there is room, nothing speaks against it.
+    ///
+    /// # Errors
+    ///
+    /// The connection, if there is more to think about: [`checkin`](Core::checkin).
+    #[inline]
+    pub(crate) fn park(
+        &mut self,
+        endpoint: u32,
+        lease: &Lease,
+        conn: T,
+        wall: Stamp,
+    ) -> Result<(), T> {
+        let Some(entry) = self.entries.get(lease.token) else { return Err(conn) };
+        let place = self.endpoints.at(endpoint);
+        // Closing a pool makes every epoch old.
+        let is_welcome = !entry.hung_up
+            && !entry.retire
+            && entry.epoch == place.epoch
+            && place.waiters.is_empty()
+            && self.budget.starved.is_empty()
+            && place.idle.len() < self.limits.max_idle_per_endpoint
+            && self.budget.idle.len() < self.limits.max_idle;
+        if !is_welcome {
+            return Err(conn);
+        }
+        self.endpoints.at_mut(endpoint).in_use -= 1;
+        self.rest(lease.token.index, conn, wall);
+        Ok(())
+    }
+
+    /// Puts a connection on top of the idle ones.
+    #[inline]
+    fn rest(&mut self, index: u32, conn: T, wall: Stamp) {
+        let entry = self.entries.at_mut(index);
+        entry.conn = Some(conn);
+        entry.state = State::Idle;
+        entry.idle_since = wall;
+        let place = self.endpoints.at_mut(entry.endpoint);
+        place.idle.push_back(&mut self.entries, index);
+        self.budget.idle.push_back(&mut self.entries, index);
+    }
+
+    /// A connection comes back that its guard found fit for others.
+    pub(crate) fn checkin(&mut self, token: Token, conn: T, now: Now, fx: &mut Effects<T, W>) {
+        let Some(entry) = self.entries.get(token) else {
+            debug_assert!(false, "bug: a connection was returned twice");
+            return;
+        };
+        debug_assert_eq!(entry.state, State::InUse, "bug: it was not in use");
+        let endpoint = entry.endpoint;
+        if let Some(reason) = self.objection(token.index) {
+            self.end(token.index, Some(conn), reason, fx);
+            self.freed(endpoint, now, fx);
+            return;
+        }
+        self.endpoints.at_mut(endpoint).in_use -= 1;
+        self.offer(token.index, conn, From::User, now, fx);
+    }
+
+    /// A connection comes back that is of no more use.
+    pub(crate) fn discard(
+        &mut self,
+        token: Token,
+        conn: T,
+        reason: CloseReason,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) {
+        let Some(entry) = self.entries.get(token) else {
+            debug_assert!(false, "bug: a connection was returned twice");
+            return;
+        };
+        let endpoint = entry.endpoint;
+        self.end(token.index, Some(conn), reason, fx);
+        self.freed(endpoint, now, fx);
+    }
+
+    /// A connection comes back that must be settled first.
+    pub(crate) fn settle(&mut self, token: Token, conn: T, now: Now, fx: &mut Effects<T, W>) {
+        let Some(entry) = self.entries.get_mut(token) else {
+            debug_assert!(false, "bug: a connection was returned twice");
+            return;
+        };
+        let endpoint = entry.endpoint;
+        if let Some(reason) = self.objection(token.index) {
+            self.end(token.index, Some(conn), reason, fx);
+            self.freed(endpoint, now, fx);
+            return;
+        }
+        self.entries.at_mut(token.index).state = State::Checking(Attempt::Queued);
+        let place = self.endpoints.at_mut(endpoint);
+        place.in_use -= 1;
+        place.checking += 1;
+        let deadline = now.mono.plus(self.limits.settle_timeout);
+        self.set_timer(token.index, Some(deadline), fx);
+        let upkeep = Upkeep::Settle;
+        fx.act(Action::Upkeep { endpoint, token, conn, upkeep, deadline });
+    }
+
+    /// Its user keeps it for good: its room is free at once.
+    pub(crate) fn detach(&mut self, token: Token, now: Now, fx: &mut Effects<T, W>) {
+        let Some(entry) = self.entries.get(token) else { return };
+        let endpoint = entry.endpoint;
+        let entry = self.take_out(token.index);
+        self.budget.permits.give_back(entry.permit);
+        self.endpoints.at_mut(endpoint).counters.detached += 1;
+        self.freed(endpoint, now, fx);
+    }
+
+    /// The event loop saw the peer hang up.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the event loop is not there yet"))]
+    pub(crate) fn hang_up(&mut self, token: Token, now: Now, fx: &mut Effects<T, W>) {
+        let Some(entry) = self.entries.get_mut(token) else { return };
+        if entry.state != State::Idle {
+            entry.hung_up = true;
+            return;
+        }
+        let endpoint = entry.endpoint;
+        self.end(token.index, None, CloseReason::PeerClosed, fx);
+        self.freed(endpoint, now, fx);
+    }
+
+    /// What speaks against keeping a connection, seen under the lock.
+    pub(crate) fn objection(&self, index: u32) -> Option<CloseReason> {
+        let entry = self.entries.at(index);
+        if entry.hung_up {
+            Some(CloseReason::PeerClosed)
+        } else if self.is_closed {
+            Some(CloseReason::PoolClosed)
+        } else if entry.epoch != self.endpoints.at(entry.endpoint).epoch {
+            Some(CloseReason::Evicted)
+        } else if entry.retire {
+            Some(CloseReason::MaxLifetime)
+        } else {
+            None
+        }
+    }
+
+    /// A connection that is in nobody's hands goes to the oldest waiter if that is due, else to
+    /// the idle ones within the caps, else out. The entry is counted in no state on entry.
+    pub(crate) fn offer(
+        &mut self,
+        index: u32,
+        conn: T,
+        from: From,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) {
+        let endpoint = self.entries.at(index).endpoint;
+        let oldest = self.oldest_waiter(endpoint, now.mono);
+        let arrived = oldest.and_then(|token| self.waiters.get(token)).map(|w| w.arrived);
+        if from == From::User && self.should_give(endpoint, arrived, now.mono) {
+            // Somebody elsewhere has waited longer than anybody here.
+            self.endpoints.at_mut(endpoint).gave_at = Some(now.mono);
+            self.end_uncounted(index, conn, CloseReason::MadeRoom, fx);
+            self.freed(endpoint, now, fx);
+            return;
+        }
+        let place = self.endpoints.at(endpoint);
+        let has_room = place.idle.len() < self.limits.max_idle_per_endpoint
+            && self.budget.idle.len() < self.limits.max_idle;
+        if let (Some(waiter), Some(arrived)) = (oldest, arrived) {
+            let is_due = now.mono.since(arrived) >= self.limits.fair_after;
+            // A new connection is no one's to overtake for; and what may not be idle must be used.
+            if is_due || from == From::Crew || !has_room {
+                let grant = self.grant(index, conn, now);
+                self.answer(waiter, Answer::Granted(grant), fx);
+                self.tell(endpoint, now, fx);
+                return;
+            }
+        } else if !has_room && (from == From::Crew || self.limits.max_idle_per_endpoint == 0) {
+            self.end_uncounted(index, conn, CloseReason::Surplus, fx);
+            self.freed(endpoint, now, fx);
+            return;
+        }
+        self.rest(index, conn, now.wall);
+        self.trim(endpoint, now, fx);
+        self.tell(endpoint, now, fx);
+    }
+
+    /// Ends a connection whose entry is counted in no state.
+    pub(crate) fn end_uncounted(
+        &mut self,
+        index: u32,
+        conn: T,
+        reason: CloseReason,
+        fx: &mut Effects<T, W>,
+    ) {
+        let entry = self.entries.at_mut(index);
+        entry.state = State::InUse;
+        self.endpoints.at_mut(entry.endpoint).in_use += 1;
+        self.end(index, Some(conn), reason, fx);
+    }
+
+    /// Closes what is more than the caps allow: the one of this endpoint that was idle longest,
+    /// then the least recently used one of any.
+    fn trim(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+        let place = self.endpoints.at(endpoint);
+        if place.idle.len() > self.limits.max_idle_per_endpoint {
+            if let Some(oldest) = place.idle.front() {
+                self.end(oldest, None, CloseReason::Surplus, fx);
+                self.freed(endpoint, now, fx);
+            }
+        }
+        if self.budget.idle.len() > self.limits.max_idle {
+            if let Some(oldest) = self.budget.idle.front() {
+                let theirs = self.entries.at(oldest).endpoint;
+                self.end(oldest, None, CloseReason::Surplus, fx);
+                self.freed(theirs, now, fx);
+            }
+        }
+    }
+
+    /// Whether a returned connection should be closed so that a starved endpoint gets its room.
+    fn should_give(&self, endpoint: u32, arrived: Option<Stamp>, mono: Stamp) -> bool {
+        let Some(starved) = self.budget.starved.front() else { return false };
+        if starved == endpoint
+            || self.budget.permits.is_available()
+            || self.budget.connecting >= self.limits.max_connecting_total
+        {
+            return false;
+        }
+        let since = self.endpoints.at(starved).starved_since.unwrap_or(mono);
+        let place = self.endpoints.at(endpoint);
+        match arrived {
+            // Nobody here wants it at this moment.
+            None => true,
+            Some(arrived) => {
+                let rested = place.gave_at.is_none_or(|at| mono.since(at) >= place.giving_pause());
+                since < arrived && rested
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Serving callers: an idle connection at once, or a place in the queue.
+
+use std::time::Duration;
+
+use crate::clock::{Now, Stamp, nanos};
+use crate::config::Reuse;
+use crate::core::Core;
+use crate::core::effects::{Action, Answer, Effects, Upkeep};
+use crate::core::entry::{Attempt, Grant, Lease, State};
+use crate::core::slab::{Links, Token};
+use crate::core::waiters::Waiter;
+use crate::error::{ConnectFailure, Counts};
+use crate::observe::CloseReason;
+use crate::sync::Arc;
+
+/// What a checkout off the fast path comes to.
+#[derive(Debug)]
+pub(crate) enum Outcome<T> {
+    Granted(Grant<T>),
+    Queued(Token),
+    Refused(Refusal),
+}
+
+/// Why a checkout is turned away at once.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Closed,
+    Saturated(Counts),
+    /// An attempt failed so lately that another is not worth its while; how long ago it was.
+    Failed(Arc<ConnectFailure>, Duration, Counts),
+}
+
+/// What a waiter that looks again finds.
+#[derive(Debug)]
+pub(crate) enum LookAgain<T> {
+    /// Its answer is in its mailbox.
+    Answered,
+    Granted(Grant<T>),
+    /// Nothing yet. It keeps its place and its time of arrival.
+    Waiting,
+    /// Its deadline has passed; it has left the queue.
+    Expired(Counts, Option<(Arc<ConnectFailure>, Duration)>),
+}
+
+impl<T, W: Clone + PartialEq> Core<T, W> {
+    /// The fast path: an idle connection about which there is nothing to think.
+    ///
+    /// Newcomers may overtake waiters here (barging): a waiter that waits too long is handed its
+    /// connection by [`checkin`](Core::checkin), and nothing is idle for newcomers then.
+    #[inline]
+    pub(crate) fn checkout(&mut self, endpoint: u32, wall: Stamp) -> Option<Grant<T>> {
+        let place = self.endpoints.at(endpoint);
+        let index = match self.limits.reuse {
+            Reuse::Newest => place.idle.back()?,
+            Reuse::Oldest => place.idle.front()?,
+        };
+        let idle_for = wall.apart(self.entries.at(index).idle_since);
+        // With this one gone, `min_idle` would ask for another.
+        if idle_for >= self.care_after || place.idle.len() <= self.limits.min_idle {
+            return None;
+        }
+        self.lend(index, idle_for, wall)
+    }
+
+    /// Takes an idle connection out of the pool.
+    #[inline]
+    fn lend(&mut self, index: u32, idle_for: u64, wall: Stamp) -> Option<Grant<T>> {
+        let endpoint = self.entries.at(index).endpoint;
+        let place = self.endpoints.at_mut(endpoint);
+        place.idle.remove(&mut self.entries, index);
+        self.budget.idle.remove(&mut self.entries, index);
+        place.in_use += 1;
+        place.counters.checkouts += 1;
+        place.last_used = wall;
+        let token = self.entries.token(index);
+        let entry = self.entries.at_mut(index);
+        debug_assert!(!entry.hung_up && !entry.retire, "bug: idle, but known to be of no use");
+        entry.state = State::InUse;
+        let uses = entry.uses;
+        entry.uses = uses.saturating_add(1);
+        let lease = Lease { token, epoch: entry.epoch, uses, born: entry.born, idle_for };
+        entry.conn.take().map(|conn| Grant { conn, lease })
+    }
+
+    /// Grants a connection that is on its way from elsewhere than the idle ones.
+    pub(crate) fn grant(&mut self, index: u32, conn: T, now: Now) -> Grant<T> {
+        let token = self.entries.token(index);
+        let entry = self.entries.at_mut(index);
+        entry.state = State::InUse;
+        let uses = entry.uses;
+        entry.uses = uses.saturating_add(1);
+        let lease = Lease { token, epoch: entry.epoch, uses, born: entry.born, idle_for: 0 };
+        let place = self.endpoints.at_mut(entry.endpoint);
+        place.in_use += 1;
+        place.counters.checkouts += 1;
+        place.last_used = now.wall;
+        Grant { conn, lease }
+    }
+
+    /// The checkout of a caller that does not wait: an idle connection or nothing.
+    pub(crate) fn try_checkout(
+        &mut self,
+        endpoint: u32,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) -> Option<Grant<T>> {
+        if self.is_closed {
+            return None;
+        }
+        let demand = self.endpoints.at(endpoint).waiters.len() + 1;
+        self.take_ready(endpoint, demand, now, fx)
+    }
+
+    /// The checkout of a caller that waits if it must.
+    pub(crate) fn checkout_or_wait(
+        &mut self,
+        endpoint: u32,
+        now: Now,
+        deadline: Stamp,
+        mailbox: &W,
+        fx: &mut Effects<T, W>,
+    ) -> Outcome<T> {
+        if self.is_closed {
+            return Outcome::Refused(Refusal::Closed);
+        }
+        let place = self.endpoints.at_mut(endpoint);
+        place.kept = true;
+        place.last_used = now.wall;
+        let demand = place.waiters.len() + 1;
+        if let Some(grant) = self.take_ready(endpoint, demand, now, fx) {
+            return Outcome::Granted(grant);
+        }
+        let counts = self.counts(endpoint);
+        let place = self.endpoints.at_mut(endpoint);
+        if let (Some((failure, at)), Some(retry_at)) = (&place.failure, place.retry_at) {
+            if retry_at > now.mono && counts.total() == counts.stuck {
+                place.counters.refused += 1;
+                let (failure, age) = (Arc::clone(failure), now.mono.since(*at));
+                return Outcome::Refused(Refusal::Failed(failure, age, counts));
+            }
+        }
+        if place.waiters.len() >= self.limits.max_waiting {
+            place.counters.refused += 1;
+            return Outcome::Refused(Refusal::Saturated(counts));
+        }
+        let token = self.waiters.insert(Waiter {
+            mailbox: mailbox.clone(),
+            endpoint,
+            arrived: now.mono,
+            deadline,
+            told: false,
+            links: Links::NONE,
+        });
+        place.waiters.push_back(&mut self.waiters, token.index);
+        self.budget.waiting += 1;
+        self.pump(endpoint, now, fx);
+        Outcome::Queued(token)
+    }
+
+    /// A waiter woke: because it was told to, or because its deadline has passed.
+    pub(crate) fn look_again(
+        &mut self,
+        token: Token,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) -> LookAgain<T> {
+        let Some(waiter) = self.waiters.get_mut(token) else { return LookAgain::Answered };
+        let (endpoint, has_expired) = (waiter.endpoint, waiter.has_expired(now.mono));
+        let was_told = std::mem::take(&mut waiter.told);
+        let place = self.endpoints.at_mut(endpoint);
+        place.told -= usize::from(was_told);
+        let demand = place.waiters.len();
+        let found = self.take_ready(endpoint, demand, now, fx);
+        let result = match found {
+            Some(grant) => {
+                self.remove_waiter(token);
+                LookAgain::Granted(grant)
+            }
+            None if has_expired => {
+                self.remove_waiter(token);
+                let counts = self.counts(endpoint);
+                let place = self.endpoints.at_mut(endpoint);
+                place.counters.timed_out += 1;
+                let failure = place.failure.as_ref();
+                let failure = failure.map(|(f, at)| (Arc::clone(f), now.mono.since(*at)));
+                LookAgain::Expired(counts, failure)
+            }
+            None => LookAgain::Waiting,
+        };
+        self.tell(endpoint, now, fx);
+        result
+    }
+
+    /// An idle connection that may be handed out. Those that were idle for too long, by a clock
+    /// that counts on while the machine sleeps, are closed on the way; if all that are left need
+    /// a check, one is sent off to be checked, as long as that serves somebody (`demand`).
+    fn take_ready(
+        &mut self,
+        endpoint: u32,
+        demand: usize,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) -> Option<Grant<T>> {
+        let idle_timeout = self.limits.idle_timeout.map_or(u64::MAX, nanos);
+        let check_after = self.limits.check_after.map_or(u64::MAX, nanos);
+        let mut has_closed = false;
+        let found = loop {
+            let place = self.endpoints.at(endpoint);
+            let Some(index) = (match self.limits.reuse {
+                Reuse::Newest => place.idle.back(),
+                Reuse::Oldest => place.idle.front(),
+            }) else {
+                break None;
+            };
+            let idle_for = now.wall.apart(self.entries.at(index).idle_since);
+            if idle_for >= idle_timeout {
+                self.end(index, None, CloseReason::IdleTimeout, fx);
+                has_closed = true;
+            } else if idle_for >= check_after {
+                // The newest is at the back in either order of reuse.
+                let newest = place.idle.back().unwrap_or(index);
+                let newest_for = now.wall.apart(self.entries.at(newest).idle_since);
+                if newest_for < check_after {
+                    break self.lend(newest, newest_for, now.wall);
+                }
+                if place.connecting + place.checking - place.stuck < demand {
+                    self.begin_check(newest, now, fx);
+                }
+                break None;
+            } else {
+                break self.lend(index, idle_for, now.wall);
+            }
+        };
+        if has_closed {
+            self.freed(endpoint, now, fx);
+        } else if found.is_some() && self.limits.min_idle > 0 {
+            self.pump(endpoint, now, fx);
+        }
+        found
+    }
+
+    /// Sends an idle connection off to be checked.
+    fn begin_check(&mut self, index: u32, now: Now, fx: &mut Effects<T, W>) {
+        let token = self.entries.token(index);
+        let endpoint = self.entries.at(index).endpoint;
+        let place = self.endpoints.at_mut(endpoint);
+        place.idle.remove(&mut self.entries, index);
+        self.budget.idle.remove(&mut self.entries, index);
+        place.checking += 1;
+        let entry = self.entries.at_mut(index);
+        entry.state = State::Checking(Attempt::Queued);
+        let conn = entry.conn.take();
+        let deadline = now.mono.plus(self.limits.check_timeout);
+        self.set_timer(index, Some(deadline), fx);
+        if let Some(conn) = conn {
+            let upkeep = Upkeep::Check;
+            fx.act(Action::Upkeep { endpoint, token, conn, upkeep, deadline });
+        }
+    }
+
+    /// Keeps the promise: while a waiter is neither told nor past its deadline, told ≥ idle.
+    pub(crate) fn tell(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+        let place = self.endpoints.at_mut(endpoint);
+        let mut next = place.waiters.front();
+        while place.told < place.idle.len() {
+            let Some(index) = next else { return };
+            next = place.waiters.next(&self.waiters, index);
+            let waiter = self.waiters.at_mut(index);
+            if !waiter.told && !waiter.has_expired(now.mono) {
+                waiter.told = true;
+                place.told += 1;
+                fx.hints.push(waiter.mailbox.clone());
+            }
+        }
+    }
+
+    /// The oldest waiter whose deadline has not passed.
+    pub(crate) fn oldest_waiter(&self, endpoint: u32, mono: Stamp) -> Option<Token> {
+        let mut waiters = self.endpoints.at(endpoint).waiters.iter(&self.waiters);
+        let index = waiters.find(|&index| !self.waiters.at(index).has_expired(mono))?;
+        Some(self.waiters.token(index))
+    }
+
+    /// Answers a waiter, which thereby leaves the queue.
+    pub(crate) fn answer(&mut self, waiter: Token, answer: Answer<T>, fx: &mut Effects<T, W>) {
+        match self.remove_waiter(waiter) {
+            Some(waiter) => fx.answers.push((waiter.mailbox, answer)),
+            None => debug_assert!(false, "bug: answered a waiter that had left"),
+        }
+    }
+
+    pub(crate) fn remove_waiter(&mut self, token: Token) -> Option<Waiter<W>> {
+        let endpoint = self.waiters.get(token)?.endpoint;
+        let place = self.endpoints.at_mut(endpoint);
+        place.waiters.remove(&mut self.waiters, token.index);
+        self.budget.waiting -= 1;
+        let waiter = self.waiters.remove(token)?;
+        place.told -= usize::from(waiter.told);
+        if place.waiters.is_empty() {
+            self.no_longer_starved(endpoint);
+        }
+        Some(waiter)
+    }
+}

@@ -1,0 +1,121 @@
+//! What the pool knows of one endpoint.
+
+use std::time::Duration;
+
+use crate::clock::Stamp;
+use crate::core::entry::STACK;
+use crate::core::slab::{Linked, Links, List};
+use crate::core::stats::Counters;
+use crate::error::ConnectFailure;
+use crate::sync::Arc;
+
+#[derive(Debug)]
+pub(crate) struct EndpointCore<W> {
+    /// Idle connections, newest at the back.
+    pub(crate) idle: List<STACK>,
+    /// Blocked checkouts, oldest at the front.
+    pub(crate) waiters: List<0>,
+    /// How many of the waiters were told to look again. While one is neither told nor past its
+    /// deadline, told ≥ idle.
+    pub(crate) told: usize,
+    pub(crate) in_use: usize,
+    pub(crate) connecting: usize,
+    pub(crate) checking: usize,
+    /// Of those, how many never returned but keep their permits.
+    pub(crate) stuck: usize,
+    /// How many attempts were abandoned and have not returned.
+    pub(crate) abandoned: usize,
+    pub(crate) epoch: u32,
+    /// `min_idle` is kept up: there is a handle, or it was used of late.
+    pub(crate) kept: bool,
+    /// How many connections a call of `warm` wants open.
+    pub(crate) warm_target: usize,
+    /// Who waits for the count of open connections to change.
+    pub(crate) watchers: Vec<W>,
+    /// The last failed attempt since the last success, and when it ended.
+    pub(crate) failure: Option<(Arc<ConnectFailure>, Stamp)>,
+    /// No attempt is begun before this.
+    pub(crate) retry_at: Option<Stamp>,
+    /// How long to wait after a failure while nobody waits.
+    pub(crate) quiet_pause: Duration,
+    /// The timer for the next attempt.
+    pub(crate) retry_timer: Option<Stamp>,
+    /// When it last closed a connection, wanted here too, for another endpoint.
+    pub(crate) gave_at: Option<Stamp>,
+    /// Mean time to connect, in nanoseconds; 0: not known.
+    pub(crate) mean_connect: u64,
+    /// When a connection was last checked out or asked for. Wall clock.
+    pub(crate) last_used: Stamp,
+    /// Since when it waits for room under the pool's limits, in the queue of starved endpoints.
+    pub(crate) starved_since: Option<Stamp>,
+    pub(crate) starved: Links,
+    pub(crate) counters: Counters,
+}
+
+impl<W> EndpointCore<W> {
+    pub(crate) fn new(wall: Stamp) -> Self {
+        Self {
+            idle: List::new(),
+            waiters: List::new(),
+            told: 0,
+            in_use: 0,
+            connecting: 0,
+            checking: 0,
+            stuck: 0,
+            abandoned: 0,
+            epoch: 0,
+            kept: true,
+            warm_target: 0,
+            watchers: Vec::new(),
+            failure: None,
+            retry_at: None,
+            quiet_pause: Duration::ZERO,
+            retry_timer: None,
+            gave_at: None,
+            mean_connect: 0,
+            last_used: wall,
+            starved_since: None,
+            starved: Links::NONE,
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.idle.len() + self.in_use + self.connecting + self.checking
+    }
+
+    /// Connections that exist: idle, in use or being checked.
+    pub(crate) fn open(&self) -> usize {
+        self.idle.len() + self.in_use + self.checking
+    }
+
+    /// Nothing at all happens here; it could be forgotten.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.total() == 0
+            && self.waiters.is_empty()
+            && self.watchers.is_empty()
+            && self.abandoned == 0
+    }
+
+    /// How much time passes at least between two connections given to other endpoints.
+    pub(crate) fn giving_pause(&self) -> Duration {
+        Duration::from_millis(10).max(Duration::from_nanos(self.mean_connect))
+    }
+
+    pub(crate) fn note_connect(&mut self, took: Duration) {
+        let took = crate::clock::nanos(took);
+        self.mean_connect = match self.mean_connect {
+            0 => took.max(1),
+            mean => mean - mean / 8 + took / 8,
+        };
+    }
+}
+
+impl<W> Linked<0> for EndpointCore<W> {
+    fn links(&self) -> &Links {
+        &self.starved
+    }
+    fn links_mut(&mut self) -> &mut Links {
+        &mut self.starved
+    }
+}

@@ -1,0 +1,102 @@
+//! One connection, from its permit to its end.
+
+use crate::clock::Stamp;
+use crate::core::permits::Permit;
+use crate::core::slab::{Linked, Links, Token};
+use crate::error::Phase;
+
+/// The list of an endpoint's idle connections.
+pub(crate) const STACK: usize = 0;
+/// The list of all idle connections, in the order they came back.
+pub(crate) const USED: usize = 1;
+
+#[derive(Debug)]
+pub(crate) struct Entry<T> {
+    /// Here while idle; with a user, or on the crew, in every other state.
+    pub(crate) conn: Option<T>,
+    pub(crate) state: State,
+    pub(crate) endpoint: u32,
+    /// The endpoint's generation when it began: an eviction makes it old.
+    pub(crate) epoch: u32,
+    /// When it was opened; before that, when it was begun. Monotonic.
+    pub(crate) born: Stamp,
+    /// When it came back. Wall clock.
+    pub(crate) idle_since: Stamp,
+    /// How often it was checked out.
+    pub(crate) uses: u32,
+    /// The peer hung up while it was elsewhere than idle.
+    pub(crate) hung_up: bool,
+    /// It is past its lifetime and ends when it comes back.
+    pub(crate) retire: bool,
+    /// What its timer is set to: the end of its lifetime, or of the attempt that has it.
+    pub(crate) timer: Option<Stamp>,
+    /// The end of its lifetime.
+    pub(crate) retires_at: Option<Stamp>,
+    pub(crate) stack: Links,
+    pub(crate) used: Links,
+    pub(crate) permit: Permit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The crew opens it.
+    Connecting(Attempt),
+    Idle,
+    InUse,
+    /// Out of the pool for a check, or to be settled.
+    Checking(Attempt),
+}
+
+/// How far the crew's work on a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// It waits for a thread.
+    Queued,
+    /// A thread has it. If it can be interrupted, there is a socket to shut down.
+    Running { phase: Phase, interruptible: bool },
+    /// Its deadline has passed and its socket was shut down; it should return at once.
+    Interrupted,
+    /// It did not return, and too many were abandoned already: it keeps its permit.
+    Stuck,
+}
+
+impl<T> Linked<STACK> for Entry<T> {
+    #[inline]
+    fn links(&self) -> &Links {
+        &self.stack
+    }
+    #[inline]
+    fn links_mut(&mut self) -> &mut Links {
+        &mut self.stack
+    }
+}
+
+impl<T> Linked<USED> for Entry<T> {
+    #[inline]
+    fn links(&self) -> &Links {
+        &self.used
+    }
+    #[inline]
+    fn links_mut(&mut self) -> &mut Links {
+        &mut self.used
+    }
+}
+
+/// A connection on its way to a user, with what its guard must know.
+#[derive(Debug)]
+pub(crate) struct Grant<T> {
+    pub(crate) conn: T,
+    pub(crate) lease: Lease,
+}
+
+/// What a guard knows of its connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lease {
+    pub(crate) token: Token,
+    pub(crate) epoch: u32,
+    /// How often it was checked out before.
+    pub(crate) uses: u32,
+    pub(crate) born: Stamp,
+    /// How long it had been idle, in nanoseconds.
+    pub(crate) idle_for: u64,
+}

@@ -1,0 +1,255 @@
+//! Decides, and does nothing else: no thread, lock, socket, clock, log line or callback.
+//!
+//! Every transition takes the time and the state, changes the state, and returns what is to be
+//! done as data ([`Effects`]): *answers*, which whoever holds the lock sends before releasing it,
+//! and *actions*, for after. No connection is ever dropped in here.
+//!
+//! ```text
+//!             pump                       finish_connect            checkout
+//!   (permit) ──────▶ connecting ─────────────────────────▶ idle ◀──────────▶ in use
+//!                        │                                 ▲  │     checkin    │
+//!                        │              finish_upkeep      │  ▼                │
+//!                        │            checking ────────────┘ begin_check       │ settle
+//!                        ▼               ▲ └──────────────────────────────────◀┘
+//!                    closed(reason)  ◀───┴── from every state, with the permit given back
+//! ```
+//!
+//! Which file does what: `checkout` serves callers, `checkin` takes connections back, `connect`
+//! decides when to open more, `upkeep` keeps time and ends things.
+
+mod budget;
+mod checkin;
+mod checkout;
+mod connect;
+mod effects;
+mod endpoint;
+mod entry;
+mod permits;
+mod slab;
+#[cfg(test)]
+mod sound;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod upkeep;
+mod waiters;
+
+pub use self::stats::Stats;
+
+pub(crate) use self::checkout::{LookAgain, Outcome, Refusal};
+pub(crate) use self::effects::{Action, Answer, Closing, Effects, Upkeep};
+pub(crate) use self::entry::{Grant, Lease};
+pub(crate) use self::slab::Token;
+
+use crate::clock::{Now, Stamp, nanos};
+use crate::config::Limits;
+use crate::core::budget::Budget;
+use crate::core::endpoint::EndpointCore;
+use crate::core::entry::{Attempt, Entry, State};
+use crate::core::slab::Slab;
+use crate::core::stats::Counters;
+use crate::core::timers::{Timer, Timers};
+use crate::core::waiters::Waiter;
+use crate::error::Counts;
+use crate::observe::CloseReason;
+
+/// The state of a pool, and every transition of it.
+///
+/// Generic over what a connection is (`T`) and where answers go (`W`). Endpoints are named by
+/// their place; it is the caller's duty not to name one that was forgotten.
+#[derive(Debug)]
+pub(crate) struct Core<T, W> {
+    limits: Limits,
+    endpoints: Slab<EndpointCore<W>>,
+    entries: Slab<Entry<T>>,
+    waiters: Slab<Waiter<W>>,
+    budget: Budget,
+    timers: Timers,
+    /// Who waits for the last connection to end.
+    drainers: Vec<W>,
+    is_closed: bool,
+    /// Idle for so long, in nanoseconds, a connection is not handed out without more thought.
+    care_after: u64,
+    /// State of the generator that spreads lifetimes.
+    random: u64,
+    /// What happened at endpoints that are forgotten.
+    forgotten: Counters,
+}
+
+impl<T, W: Clone + PartialEq> Core<T, W> {
+    pub(crate) fn new(limits: Limits, seed: u64) -> Self {
+        let idle = limits.idle_timeout.map_or(u64::MAX, nanos);
+        let check = limits.check_after.map_or(u64::MAX, nanos);
+        Self {
+            budget: Budget::new(limits.max_total),
+            limits,
+            endpoints: Slab::new(),
+            entries: Slab::new(),
+            waiters: Slab::new(),
+            timers: Timers::new(),
+            drainers: Vec::new(),
+            is_closed: false,
+            care_after: idle.min(check),
+            random: seed | 1,
+            forgotten: Counters::default(),
+        }
+    }
+
+    pub(crate) fn add_endpoint(&mut self, wall: Stamp) -> u32 {
+        self.endpoints.insert(EndpointCore::new(wall)).index
+    }
+
+    /// Forgets an endpoint that nobody can name any more; false if it is not unused.
+    pub(crate) fn forget_endpoint(&mut self, endpoint: u32, fx: &mut Effects<T, W>) -> bool {
+        if !self.endpoints.at(endpoint).is_unused() {
+            return false;
+        }
+        if let Some(at) = self.endpoints.at_mut(endpoint).retry_timer.take() {
+            self.timers.cancel(at, Timer::Endpoint(endpoint));
+        }
+        let token = self.endpoints.token(endpoint);
+        if let Some(place) = self.endpoints.remove(token) {
+            self.forgotten.add(&place.counters);
+            if let Some((failure, _)) = place.failure {
+                fx.act(Action::Forget(failure));
+            }
+        }
+        true
+    }
+
+    pub(crate) fn is_unused(&self, endpoint: u32) -> bool {
+        self.endpoints.at(endpoint).is_unused()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// True while anybody waits: a return must then bring the precise time.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.budget.waiting > 0
+    }
+
+    pub(crate) fn counts(&self, endpoint: u32) -> Counts {
+        let place = self.endpoints.at(endpoint);
+        Counts {
+            idle: place.idle.len(),
+            in_use: place.in_use,
+            connecting: place.connecting,
+            checking: place.checking,
+            waiting: place.waiters.len(),
+            limit: self.limits.max_per_endpoint,
+            pool: (self.budget.permits.taken(), self.budget.permits.most()),
+            abandoned: place.abandoned,
+            stuck: place.stuck,
+        }
+    }
+
+    pub(crate) fn stats(&self, endpoint: u32) -> Stats {
+        let counters = self.endpoints.at(endpoint).counters.clone();
+        Stats { counts: self.counts(endpoint), counters, events_dropped: 0 }
+    }
+
+    pub(crate) fn stats_of_all(&self) -> Stats {
+        let taken = self.budget.permits.taken();
+        let most = self.budget.permits.most();
+        let mut counts = Counts { limit: most, pool: (taken, most), ..Counts::default() };
+        let mut counters = self.forgotten.clone();
+        for place in self.endpoints.iter() {
+            counts.idle += place.idle.len();
+            counts.in_use += place.in_use;
+            counts.connecting += place.connecting;
+            counts.checking += place.checking;
+            counts.waiting += place.waiters.len();
+            counts.abandoned += place.abandoned;
+            counts.stuck += place.stuck;
+            counters.add(&place.counters);
+        }
+        Stats { counts, counters, events_dropped: 0 }
+    }
+
+    /// Takes an entry out of whatever state it is in, and gives its permit back.
+    fn take_out(&mut self, index: u32) -> Entry<T> {
+        let token = self.entries.token(index);
+        let entry = self.entries.at(index);
+        let (state, endpoint, timer) = (entry.state, entry.endpoint, entry.timer);
+        let place = self.endpoints.at_mut(endpoint);
+        match state {
+            State::Idle => {
+                place.idle.remove(&mut self.entries, index);
+                self.budget.idle.remove(&mut self.entries, index);
+            }
+            State::InUse => place.in_use -= 1,
+            State::Connecting(attempt) => {
+                place.connecting -= 1;
+                self.budget.connecting -= 1;
+                place.stuck -= usize::from(attempt == Attempt::Stuck);
+            }
+            State::Checking(attempt) => {
+                place.checking -= 1;
+                place.stuck -= usize::from(attempt == Attempt::Stuck);
+            }
+        }
+        if let Some(at) = timer {
+            self.timers.cancel(at, Timer::Entry(index));
+        }
+        self.entries.remove(token).expect("bug: the entry was there a moment ago")
+    }
+
+    /// Ends a connection: `conn`, or the one the idle entry holds.
+    fn end(&mut self, index: u32, conn: Option<T>, reason: CloseReason, fx: &mut Effects<T, W>) {
+        let entry = self.take_out(index);
+        self.budget.permits.give_back(entry.permit);
+        self.endpoints.at_mut(entry.endpoint).counters.note_closed(reason);
+        if let Some(conn) = conn.or(entry.conn) {
+            let (endpoint, born) = (entry.endpoint, entry.born);
+            fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
+        }
+    }
+
+    /// Sets or clears an entry's timer.
+    fn set_timer(&mut self, index: u32, at: Option<Stamp>, fx: &mut Effects<T, W>) {
+        let entry = self.entries.at_mut(index);
+        let before = std::mem::replace(&mut entry.timer, at);
+        if let Some(before) = before {
+            self.timers.cancel(before, Timer::Entry(index));
+        }
+        if let Some(at) = at {
+            self.timers.set(at, Timer::Entry(index));
+            self.look_by(at, fx);
+        }
+    }
+
+    /// The reaper must look at `at` at the latest.
+    fn look_by(&mut self, at: Stamp, fx: &mut Effects<T, W>) {
+        if at < self.timers.look_at {
+            self.timers.look_at = at;
+            fx.act(Action::WakeReaper);
+        }
+    }
+
+    /// After room came free at `endpoint`: whoever waited longest for it, there or elsewhere, gets
+    /// an attempt to connect.
+    fn freed(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+        if self.is_closed {
+            if self.entries.len() == 0 {
+                fx.hints.extend(self.drainers.iter().cloned());
+            }
+            return;
+        }
+        self.serve_starved(Some(endpoint), now, fx);
+        self.pump(endpoint, now, fx);
+        self.serve_starved(None, now, fx);
+        let watchers = &self.endpoints.at(endpoint).watchers;
+        fx.hints.extend(watchers.iter().cloned());
+    }
+
+    /// A number below `bound`, from a xorshift generator: spreading needs no better one.
+    fn random_below(&mut self, bound: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        if bound == 0 { 0 } else { self.random % bound }
+    }
+}

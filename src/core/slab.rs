@@ -1,0 +1,268 @@
+//! Numbered places that are used again, and lists threaded through them.
+
+/// Names a place and who held it when the token was made: stale tokens find nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Token {
+    pub(crate) index: u32,
+    generation: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slab<N> {
+    places: Vec<Place<N>>,
+    /// Places free to be used again.
+    free: Vec<u32>,
+    /// Counted through the whole slab, so that places can be given back and made again.
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Place<N> {
+    generation: u32,
+    node: Option<N>,
+}
+
+impl<N> Slab<N> {
+    pub(crate) const fn new() -> Self {
+        Self { places: Vec::new(), free: Vec::new(), generation: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    pub(crate) fn insert(&mut self, node: N) -> Token {
+        self.generation = self.generation.wrapping_add(1);
+        let place = Place { generation: self.generation, node: Some(node) };
+        let generation = place.generation;
+        if let Some(index) = self.free.pop() {
+            if let Some(free) = self.places.get_mut(index as usize) {
+                *free = place;
+                return Token { index, generation };
+            }
+        }
+        let index = u32::try_from(self.places.len()).expect("limits keep slabs under 2^32 places");
+        self.places.push(place);
+        Token { index, generation }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, token: Token) -> Option<&N> {
+        let place = self.places.get(token.index as usize)?;
+        if place.generation == token.generation { place.node.as_ref() } else { None }
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut N> {
+        let place = self.places.get_mut(token.index as usize)?;
+        if place.generation == token.generation { place.node.as_mut() } else { None }
+    }
+
+    pub(crate) fn remove(&mut self, token: Token) -> Option<N> {
+        let place = self.places.get_mut(token.index as usize)?;
+        if place.generation != token.generation {
+            return None;
+        }
+        let node = place.node.take()?;
+        self.free.push(token.index);
+        if self.free.len() == self.places.len() && self.places.len() > Self::KEEP {
+            // Nothing is left: give the memory of a busier time back.
+            *self = Self { generation: self.generation, ..Self::new() };
+        }
+        Some(node)
+    }
+
+    /// Slabs of this size are not worth giving back.
+    const KEEP: usize = 64;
+
+    /// What stands at `index`, which a list or a handle says is taken.
+    #[inline]
+    pub(crate) fn at(&self, index: u32) -> &N {
+        let node = self.places.get(index as usize).and_then(|place| place.node.as_ref());
+        node.expect("bug: a list or handle leads to an empty place")
+    }
+
+    #[inline]
+    pub(crate) fn at_mut(&mut self, index: u32) -> &mut N {
+        let node = self.places.get_mut(index as usize).and_then(|place| place.node.as_mut());
+        node.expect("bug: a list or handle leads to an empty place")
+    }
+
+    /// The token of whoever stands at `index` now.
+    pub(crate) fn token(&self, index: u32) -> Token {
+        let generation = self.places.get(index as usize).map_or(0, |place| place.generation);
+        Token { index, generation }
+    }
+
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = u32> + '_ {
+        let taken = self.places.iter().enumerate().filter(|(_, place)| place.node.is_some());
+        taken.map(|(index, _)| u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &N> {
+        self.places.iter().filter_map(|place| place.node.as_ref())
+    }
+}
+
+/// No place: the end of a list.
+const END: u32 = u32::MAX;
+
+/// A node's neighbours in one list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Links {
+    prev: u32,
+    next: u32,
+}
+
+impl Links {
+    pub(crate) const NONE: Self = Self { prev: END, next: END };
+}
+
+/// A node that can be in list number `L`, once.
+pub(crate) trait Linked<const L: usize> {
+    fn links(&self) -> &Links;
+    fn links_mut(&mut self) -> &mut Links;
+}
+
+/// A list threaded through the nodes of a slab: push, pop and removal from the middle cost a few
+/// stores each, and no memory.
+#[derive(Debug)]
+pub(crate) struct List<const L: usize> {
+    head: u32,
+    tail: u32,
+    len: u32,
+}
+
+impl<const L: usize> List<L> {
+    pub(crate) const fn new() -> Self {
+        Self { head: END, tail: END, len: 0 }
+    }
+
+    #[inline]
+    pub(crate) const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    #[inline]
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
+    pub(crate) const fn front(&self) -> Option<u32> {
+        if self.head == END { None } else { Some(self.head) }
+    }
+
+    #[inline]
+    pub(crate) const fn back(&self) -> Option<u32> {
+        if self.tail == END { None } else { Some(self.tail) }
+    }
+
+    #[inline]
+    pub(crate) fn push_back<N: Linked<L>>(&mut self, slab: &mut Slab<N>, index: u32) {
+        *slab.at_mut(index).links_mut() = Links { prev: self.tail, next: END };
+        if self.tail == END {
+            self.head = index;
+        } else {
+            slab.at_mut(self.tail).links_mut().next = index;
+        }
+        self.tail = index;
+        self.len += 1;
+    }
+
+    /// Takes out a node that is in this list.
+    #[inline]
+    pub(crate) fn remove<N: Linked<L>>(&mut self, slab: &mut Slab<N>, index: u32) {
+        let links = std::mem::replace(slab.at_mut(index).links_mut(), Links::NONE);
+        if links.prev == END {
+            debug_assert_eq!(self.head, index, "bug: the node is in no list, or in another");
+            self.head = links.next;
+        } else {
+            slab.at_mut(links.prev).links_mut().next = links.next;
+        }
+        if links.next == END {
+            debug_assert_eq!(self.tail, index, "bug: the node is in no list, or in another");
+            self.tail = links.prev;
+        } else {
+            slab.at_mut(links.next).links_mut().prev = links.prev;
+        }
+        self.len -= 1;
+    }
+
+    #[inline]
+    pub(crate) fn next<N: Linked<L>>(&self, slab: &Slab<N>, index: u32) -> Option<u32> {
+        let next = slab.at(index).links().next;
+        if next == END { None } else { Some(next) }
+    }
+
+    /// From the front to the back.
+    pub(crate) fn iter<'s, N: Linked<L>>(
+        &self,
+        slab: &'s Slab<N>,
+    ) -> impl Iterator<Item = u32> + use<'s, N, L> {
+        let first = self.front();
+        std::iter::successors(first, move |&index| {
+            let next = slab.at(index).links().next;
+            if next == END { None } else { Some(next) }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Node(Links);
+
+    impl Linked<0> for Node {
+        fn links(&self) -> &Links {
+            &self.0
+        }
+        fn links_mut(&mut self) -> &mut Links {
+            &mut self.0
+        }
+    }
+
+    #[test]
+    fn a_stale_token_finds_nothing_once_its_place_is_used_again() {
+        let mut slab = Slab::new();
+        let first = slab.insert("a");
+        assert_eq!(slab.remove(first), Some("a"));
+        assert_eq!(slab.remove(first), None);
+        let second = slab.insert("b");
+        assert_eq!(second.index, first.index);
+        assert_eq!((slab.get(first), slab.get(second)), (None, Some(&"b")));
+    }
+
+    #[test]
+    fn memory_of_a_busier_time_is_given_back_when_the_last_one_leaves() {
+        let mut slab = Slab::new();
+        let tokens: Vec<_> = (0..10_000).map(|n| slab.insert(n)).collect();
+        for token in tokens {
+            slab.remove(token);
+        }
+        assert_eq!(slab.len(), 0);
+        assert_eq!(slab.places.capacity(), 0);
+        assert_eq!(slab.insert(7).generation, 10_001, "no stale token finds the new place");
+    }
+
+    #[test]
+    fn a_node_leaves_from_the_front_the_middle_and_the_back() {
+        let mut slab = Slab::new();
+        let mut list = List::<0>::new();
+        for _ in 0..5 {
+            let token = slab.insert(Node(Links::NONE));
+            list.push_back(&mut slab, token.index);
+        }
+        let order = |list: &List<0>, slab: &Slab<Node>| list.iter(slab).collect::<Vec<_>>();
+        list.remove(&mut slab, 2);
+        assert_eq!(order(&list, &slab), [0, 1, 3, 4]);
+        list.remove(&mut slab, 0);
+        list.remove(&mut slab, 4);
+        assert_eq!(order(&list, &slab), [1, 3]);
+        assert_eq!((list.front(), list.back(), list.len()), (Some(1), Some(3), 2));
+        list.remove(&mut slab, 1);
+        list.remove(&mut slab, 3);
+        assert!(list.is_empty() && list.front().is_none() && list.back().is_none());
+    }
+}

@@ -1,0 +1,176 @@
+//! A snapshot of the counts.
+
+use crate::error::Counts;
+use crate::observe::CloseReason;
+
+/// What happened at an endpoint since it was made.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) checkouts: u64,
+    pub(crate) opened: u64,
+    pub(crate) failed: u64,
+    pub(crate) timed_out: u64,
+    pub(crate) refused: u64,
+    pub(crate) detached: u64,
+    pub(crate) abandoned: u64,
+    pub(crate) closed: [u64; CloseReason::COUNT],
+}
+
+impl Counters {
+    pub(crate) fn note_closed(&mut self, reason: CloseReason) {
+        if let Some(count) = self.closed.get_mut(reason.index()) {
+            *count += 1;
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.checkouts += other.checkouts;
+        self.opened += other.opened;
+        self.failed += other.failed;
+        self.timed_out += other.timed_out;
+        self.refused += other.refused;
+        self.detached += other.detached;
+        self.abandoned += other.abandoned;
+        for (mine, theirs) in self.closed.iter_mut().zip(other.closed) {
+            *mine += theirs;
+        }
+    }
+}
+
+/// A snapshot of a pool's, or an endpoint's, counts.
+///
+/// Taken under one lock, so the numbers fit each other:
+/// `opened = closed + detached + idle + in_use + checking`, always.
+///
+/// ```
+/// let pool = warmline::Pool::tcp();
+/// let stats = pool.stats();
+/// assert_eq!((stats.total(), stats.idle(), stats.opened()), (0, 0, 0));
+/// println!("{stats}");
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    pub(crate) counts: Counts,
+    pub(crate) counters: Counters,
+    pub(crate) events_dropped: u64,
+}
+
+impl Stats {
+    /// Connections in the pool, ready to be handed out.
+    #[must_use]
+    pub const fn idle(&self) -> usize {
+        self.counts.idle
+    }
+
+    /// Connections out with callers.
+    #[must_use]
+    pub const fn in_use(&self) -> usize {
+        self.counts.in_use
+    }
+
+    /// Connections being opened.
+    #[must_use]
+    pub const fn connecting(&self) -> usize {
+        self.counts.connecting
+    }
+
+    /// Connections out for a check, or being settled.
+    #[must_use]
+    pub const fn checking(&self) -> usize {
+        self.counts.checking
+    }
+
+    /// All of them together: what counts against the limits.
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        self.counts.total()
+    }
+
+    /// Blocked checkouts.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.counts.waiting
+    }
+
+    /// Calls of the connector that did not return by their deadline and no longer count.
+    #[must_use]
+    pub const fn abandoned(&self) -> usize {
+        self.counts.abandoned
+    }
+
+    /// Checkouts that were given a connection, so far.
+    #[must_use]
+    pub const fn checkouts(&self) -> u64 {
+        self.counters.checkouts
+    }
+
+    /// Connections opened so far.
+    #[must_use]
+    pub const fn opened(&self) -> u64 {
+        self.counters.opened
+    }
+
+    /// Attempts to connect that failed so far.
+    #[must_use]
+    pub const fn connects_failed(&self) -> u64 {
+        self.counters.failed
+    }
+
+    /// Checkouts that met their deadline so far.
+    #[must_use]
+    pub const fn timed_out(&self) -> u64 {
+        self.counters.timed_out
+    }
+
+    /// Checkouts turned away at once so far: too many waited, or an attempt had just failed.
+    #[must_use]
+    pub const fn refused(&self) -> u64 {
+        self.counters.refused
+    }
+
+    /// Connections that users kept for themselves so far.
+    #[must_use]
+    pub const fn detached(&self) -> u64 {
+        self.counters.detached
+    }
+
+    /// Connections closed so far.
+    #[must_use]
+    pub fn closed(&self) -> u64 {
+        self.counters.closed.iter().sum()
+    }
+
+    /// Connections closed so far for this reason.
+    #[must_use]
+    pub fn closed_for(&self, reason: CloseReason) -> u64 {
+        self.counters.closed.get(reason.index()).copied().unwrap_or(0)
+    }
+
+    /// Events that the [`Observer`](crate::Observer) was too slow for. Counted per pool.
+    #[must_use]
+    pub const fn events_dropped(&self) -> u64 {
+        self.events_dropped
+    }
+}
+
+impl std::fmt::Display for Stats {
+    /// One line: the state, then what happened so far.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}; so far {} checkouts, {} opened, {} closed, {} failed to connect, {} timed out",
+            self.counts,
+            self.checkouts(),
+            self.opened(),
+            self.closed(),
+            self.connects_failed(),
+            self.timed_out()
+        )?;
+        let closed = CloseReason::ALL.iter().filter(|&&reason| self.closed_for(reason) > 0);
+        for (at, &reason) in closed.enumerate() {
+            let lead = if at == 0 { "; closed:" } else { "," };
+            write!(f, "{lead} {} {reason}", self.closed_for(reason))?;
+        }
+        Ok(())
+    }
+}

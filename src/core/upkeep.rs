@@ -1,0 +1,246 @@
+//! Keeping time, and ending things on request.
+
+use crate::clock::{Now, Stamp, nanos};
+use crate::core::Core;
+use crate::core::effects::{Action, Answer, Effects};
+use crate::core::entry::{Attempt, State};
+use crate::core::slab::Token;
+use crate::core::timers::Timer;
+use crate::observe::CloseReason;
+
+/// Connections that one look of the reaper ends at the most, so that the lock is not held long.
+const MOST_PER_LOOK: usize = 128;
+
+impl<T, W: Clone + PartialEq> Core<T, W> {
+    /// The reaper looks: ends what is due, refills, and says when to look again.
+    ///
+    /// `is_held` tells of an endpoint whether anybody has a handle on it.
+    pub(crate) fn reap(
+        &mut self,
+        now: Now,
+        is_held: impl Fn(u32) -> bool,
+        fx: &mut Effects<T, W>,
+    ) -> Stamp {
+        self.timers.look_at = Stamp::ZERO; // it looks at this moment; nobody need wake it
+        let mut work = 0;
+        while work < MOST_PER_LOOK {
+            let Some(timer) = self.timers.pop(now.mono) else { break };
+            work += 1;
+            match timer {
+                Timer::Entry(index) => self.entry_due(index, now, fx),
+                Timer::Endpoint(endpoint) => {
+                    self.endpoints.at_mut(endpoint).retry_timer = None;
+                    self.pump(endpoint, now, fx);
+                }
+            }
+        }
+        let mut idle_due = Stamp::MAX;
+        if let Some(idle_timeout) = self.limits.idle_timeout {
+            let limit = nanos(idle_timeout);
+            while let Some(index) = self.budget.idle.front() {
+                let entry = self.entries.at(index);
+                let (age, endpoint) = (now.wall.apart(entry.idle_since), entry.endpoint);
+                if age < limit || work >= MOST_PER_LOOK {
+                    let left = limit.saturating_sub(age).max(1_000_000);
+                    idle_due = now.mono.plus(std::time::Duration::from_nanos(left));
+                    break;
+                }
+                work += 1;
+                self.end(index, None, CloseReason::IdleTimeout, fx);
+                self.freed(endpoint, now, fx);
+            }
+            if self.entries.len() > 0 {
+                // What is in use now may come back and be forgotten.
+                idle_due = idle_due.min(now.mono.plus(idle_timeout));
+            }
+        }
+        self.refill(now, is_held, fx);
+        let next = if work >= MOST_PER_LOOK {
+            now.mono
+        } else {
+            idle_due.min(self.timers.next().unwrap_or(Stamp::MAX))
+        };
+        self.timers.look_at = next;
+        next
+    }
+
+    fn entry_due(&mut self, index: u32, now: Now, fx: &mut Effects<T, W>) {
+        let entry = self.entries.at_mut(index);
+        entry.timer = None;
+        let endpoint = entry.endpoint;
+        match entry.state {
+            State::InUse => entry.retire = true,
+            State::Idle => {
+                self.end(index, None, CloseReason::MaxLifetime, fx);
+                self.freed(endpoint, now, fx);
+            }
+            State::Connecting(_) | State::Checking(_) => self.overdue(index, now, fx),
+        }
+    }
+
+    /// Brings endpoints up to `min_idle` that are held or were used of late.
+    fn refill(&mut self, now: Now, is_held: impl Fn(u32) -> bool, fx: &mut Effects<T, W>) {
+        if self.limits.min_idle == 0 || self.is_closed {
+            return;
+        }
+        let limit = self.limits.idle_timeout.map_or(u64::MAX, nanos);
+        let endpoints: Vec<u32> = self.endpoints.indexes().collect();
+        for endpoint in endpoints {
+            let place = self.endpoints.at_mut(endpoint);
+            place.kept = is_held(endpoint) || now.wall.apart(place.last_used) < limit;
+            self.pump(endpoint, now, fx);
+        }
+    }
+
+    /// A handle was made: from now on `min_idle` is kept up.
+    pub(crate) fn keep(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+        if self.is_closed {
+            return;
+        }
+        let place = self.endpoints.at_mut(endpoint);
+        place.kept = true;
+        place.last_used = now.wall;
+        self.pump(endpoint, now, fx);
+    }
+
+    /// Ends all connections of an endpoint: idle ones now, the others when they come back.
+    /// Returns the new epoch.
+    pub(crate) fn evict(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) -> u32 {
+        let place = self.endpoints.at_mut(endpoint);
+        place.epoch = place.epoch.wrapping_add(1);
+        let epoch = place.epoch;
+        self.end_idle(endpoint, CloseReason::Evicted, fx);
+        self.freed(endpoint, now, fx);
+        epoch
+    }
+
+    fn end_idle(&mut self, endpoint: u32, reason: CloseReason, fx: &mut Effects<T, W>) {
+        while let Some(index) = self.endpoints.at(endpoint).idle.front() {
+            self.end(index, None, reason, fx);
+        }
+    }
+
+    /// No more checkouts. Waiters get their answer at once, idle connections end, attempts are
+    /// called off; connections in use end when they come back. Does nothing the second time.
+    pub(crate) fn close(&mut self, now: Now, fx: &mut Effects<T, W>) {
+        if self.is_closed {
+            return;
+        }
+        self.is_closed = true;
+        let endpoints: Vec<u32> = self.endpoints.indexes().collect();
+        for endpoint in endpoints {
+            let place = self.endpoints.at_mut(endpoint);
+            place.epoch = place.epoch.wrapping_add(1);
+            place.warm_target = 0;
+            fx.hints.extend(place.watchers.iter().cloned());
+            if let Some((failure, _)) = place.failure.take() {
+                fx.act(Action::Forget(failure));
+            }
+            if let Some(at) = place.retry_timer.take() {
+                self.timers.cancel(at, Timer::Endpoint(endpoint));
+            }
+            while let Some(index) = self.endpoints.at(endpoint).waiters.front() {
+                let waiter = self.waiters.token(index);
+                self.answer(waiter, Answer::Closed, fx);
+            }
+            self.no_longer_starved(endpoint);
+            self.end_idle(endpoint, CloseReason::PoolClosed, fx);
+        }
+        let entries: Vec<u32> = self.entries.indexes().collect();
+        for index in entries {
+            match self.entries.at(index).state {
+                State::Connecting(Attempt::Queued) => {
+                    let entry = self.take_out(index);
+                    self.budget.permits.give_back(entry.permit);
+                }
+                State::Connecting(Attempt::Running { interruptible: true, .. }) => {
+                    self.overdue_now(index, now, fx);
+                }
+                _ => {}
+            }
+        }
+        if self.entries.len() == 0 {
+            fx.hints.extend(self.drainers.iter().cloned());
+        }
+    }
+
+    fn overdue_now(&mut self, index: u32, now: Now, fx: &mut Effects<T, W>) {
+        self.set_timer(index, None, fx);
+        self.overdue(index, now, fx);
+    }
+
+    /// `warm` begins: how many connections it wants open, and who is to be told of each change.
+    pub(crate) fn warm(
+        &mut self,
+        endpoint: u32,
+        wanted: usize,
+        mailbox: &W,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) -> usize {
+        let limits = &self.limits;
+        let wanted = wanted
+            .min(limits.max_per_endpoint)
+            .min(limits.max_idle_per_endpoint)
+            .min(limits.max_idle);
+        if self.is_closed {
+            return wanted;
+        }
+        let place = self.endpoints.at_mut(endpoint);
+        place.kept = true;
+        place.last_used = now.wall;
+        place.warm_target = place.warm_target.max(wanted);
+        place.watchers.push(mailbox.clone());
+        self.pump(endpoint, now, fx);
+        wanted
+    }
+
+    /// How far it is: connections open, and whether more are on their way.
+    pub(crate) fn warmth(&self, endpoint: u32) -> (usize, bool) {
+        let place = self.endpoints.at(endpoint);
+        (place.open(), place.connecting > place.stuck)
+    }
+
+    /// `warm` ends.
+    pub(crate) fn cool(&mut self, endpoint: u32, mailbox: &W) {
+        let place = self.endpoints.at_mut(endpoint);
+        if let Some(at) = place.watchers.iter().position(|watcher| watcher == mailbox) {
+            place.watchers.swap_remove(at);
+        }
+        if place.watchers.is_empty() {
+            place.warm_target = 0;
+        }
+    }
+
+    /// The last failure of an endpoint, for an error.
+    pub(crate) fn last_failure(
+        &self,
+        endpoint: u32,
+        mono: Stamp,
+    ) -> Option<(crate::sync::Arc<crate::error::ConnectFailure>, std::time::Duration)> {
+        let (failure, at) = self.endpoints.at(endpoint).failure.as_ref()?;
+        Some((crate::sync::Arc::clone(failure), mono.since(*at)))
+    }
+
+    /// Asks to be told when the last connection has ended. True if it has.
+    pub(crate) fn await_end(&mut self, mailbox: &W) -> bool {
+        if self.entries.len() == 0 {
+            return true;
+        }
+        self.drainers.push(mailbox.clone());
+        false
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.is_closed && self.entries.len() == 0
+    }
+
+    pub(crate) fn stop_awaiting(&mut self, mailbox: &W) {
+        self.drainers.retain(|drainer| drainer != mailbox);
+    }
+
+    /// True if the entry still belongs to whoever was given this token.
+    pub(crate) fn is_current(&self, token: Token) -> bool {
+        self.entries.get(token).is_some()
+    }
+}
