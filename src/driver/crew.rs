@@ -1,0 +1,343 @@
+//! The threads that may block: on peers, on name servers, in other people's code.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::clock::Deadline;
+use crate::sync::{self, Arc, AtomicBool, Condvar, Mutex, MutexGuard, Ordering};
+
+/// Threads at the most, those abandoned not counted.
+const MOST_THREADS: usize = 64;
+/// Of those, how many may be opening connections, so that checks, settles and closes find one.
+const MOST_OPENING: usize = 48;
+/// Of those, how many for one pool.
+const MOST_OPENING_PER_POOL: usize = 16;
+/// A thread without work ends after this.
+const IDLE_FOR: Duration = Duration::from_secs(10);
+
+/// Threads on demand. Cloning makes a second handle to the same crew.
+#[derive(Clone, Debug)]
+pub(crate) struct Crew(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    state: Mutex<State>,
+    work: Condvar,
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+    opening: usize,
+    /// For each pool, how many of its connections are being opened.
+    opening_for: Vec<(u64, usize)>,
+    is_stopping: bool,
+    started: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Opens a connection.
+    Open,
+    /// Everything else: checks, settles, closes, the last drop of a pool.
+    Upkeep,
+}
+
+/// Something to do that may block.
+pub(crate) struct Job {
+    pub(crate) kind: Kind,
+    pub(crate) pool: u64,
+    pub(crate) mark: Arc<Mark>,
+    pub(crate) run: Box<dyn FnOnce(Fate) + Send>,
+}
+
+/// What became of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is its turn, on a thread of the crew.
+    Run,
+    /// No thread will ever take it. On the thread that submitted it.
+    Refused,
+}
+
+/// Shared by a job and whoever may have to give it up.
+#[derive(Debug, Default)]
+pub(crate) struct Mark {
+    is_abandoned: AtomicBool,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl Crew {
+    pub(crate) fn new(name: &str) -> Self {
+        let name = format!("{name}-crew");
+        let state = Mutex::new(State::default());
+        Self(Arc::new(Inner { name, state, work: Condvar::new(), ended: Condvar::new() }))
+    }
+
+    /// Queues a job, and starts a thread for it if none is free.
+    ///
+    /// # Errors
+    ///
+    /// The job, if no thread can take it: the crew has stopped, or no thread could be started and
+    /// none is there.
+    pub(crate) fn submit(&self, job: Job) -> Result<(), (Job, io::Error)> {
+        let mut state = self.0.state.lock();
+        if state.is_stopping {
+            drop(state);
+            return Err((job, io::Error::other("the crew has stopped")));
+        }
+        let mark = Arc::clone(&job.mark);
+        state.queue.push_back(job);
+        let Err(error) = self.staff(state) else { return Ok(()) };
+        // Other threads will come to it, if there are any.
+        let mut state = self.0.state.lock();
+        if state.threads > 0 {
+            log::warn!("could not start a thread of the crew: {error}");
+            return Ok(());
+        }
+        let at = state.queue.iter().position(|queued| Arc::ptr_eq(&queued.mark, &mark));
+        let unstarted = at.and_then(|at| state.queue.remove(at));
+        drop(state);
+        unstarted.map_or(Ok(()), |job| Err((job, error)))
+    }
+
+    /// Wakes an idle thread or starts another, if there is work for it.
+    fn staff(&self, mut state: MutexGuard<'_, State>) -> io::Result<()> {
+        if state.next_runnable().is_none() {
+            return Ok(());
+        }
+        if state.idle >= state.queue.len() || state.threads >= MOST_THREADS {
+            drop(state);
+            self.0.work.notify_one();
+            return Ok(());
+        }
+        state.threads += 1;
+        state.started += 1;
+        let name = format!("{}-{}", self.0.name, state.started);
+        let idle = state.idle;
+        drop(state);
+        if idle > 0 {
+            self.0.work.notify_one();
+        }
+        let inner = Arc::clone(&self.0);
+        let spawned = sync::spawn(name, move || inner.work_until_idle());
+        if let Err(error) = spawned {
+            self.0.state.lock().threads -= 1;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Gives up the thread that has this job: it counts no more, and ends when the job does.
+    pub(crate) fn abandon(&self, mark: &Mark, kind: Kind, pool: u64) {
+        let mut state = self.0.state.lock();
+        if mark.is_abandoned.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        state.threads -= 1;
+        state.job_ended(kind, pool);
+        if let Err(error) = self.staff(state) {
+            log::warn!("could not start a thread of the crew: {error}");
+        }
+        self.0.ended.notify_all();
+    }
+
+    /// No new work. Threads finish what is queued, then end.
+    pub(crate) fn stop(&self) {
+        self.0.state.lock().is_stopping = true;
+        self.0.work.notify_all();
+    }
+
+    /// Waits until the last thread has ended; false if the deadline came first.
+    pub(crate) fn join(&self, deadline: Deadline) -> bool {
+        let mut state = self.0.state.lock();
+        while state.threads > 0 {
+            let left = deadline.remaining();
+            if left.is_zero() {
+                return false;
+            }
+            state.wait_for(&self.0.ended, left);
+        }
+        true
+    }
+}
+
+impl State {
+    /// The first queued job that the limits allow to run now.
+    fn next_runnable(&self) -> Option<usize> {
+        self.queue.iter().position(|job| match job.kind {
+            Kind::Upkeep => true,
+            Kind::Open => {
+                self.opening < MOST_OPENING && self.opening_for(job.pool) < MOST_OPENING_PER_POOL
+            }
+        })
+    }
+
+    fn opening_for(&self, pool: u64) -> usize {
+        let found = self.opening_for.iter().find(|(id, _)| *id == pool);
+        found.map_or(0, |&(_, count)| count)
+    }
+
+    fn take_job(&mut self) -> Option<Job> {
+        let job = self.queue.remove(self.next_runnable()?)?;
+        if job.kind == Kind::Open {
+            self.opening += 1;
+            match self.opening_for.iter_mut().find(|(id, _)| *id == job.pool) {
+                Some((_, count)) => *count += 1,
+                None => self.opening_for.push((job.pool, 1)),
+            }
+        }
+        Some(job)
+    }
+
+    fn job_ended(&mut self, kind: Kind, pool: u64) {
+        if kind == Kind::Upkeep {
+            return;
+        }
+        self.opening -= 1;
+        if let Some(at) = self.opening_for.iter().position(|(id, _)| *id == pool) {
+            if let Some((_, count)) = self.opening_for.get_mut(at) {
+                *count -= 1;
+                if *count == 0 {
+                    self.opening_for.swap_remove(at);
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn work_until_idle(&self) {
+        loop {
+            let Some(job) = self.next_job() else { return };
+            let Job { kind, pool, mark, run } = job;
+            {
+                let _working = sync::working_for(pool);
+                // Jobs catch the panics of user code themselves; this keeps the counts right if
+                // one of ours has a bug.
+                if catch_unwind(AssertUnwindSafe(|| run(Fate::Run))).is_err() {
+                    log::error!("a job of the crew panicked");
+                }
+            }
+            let mut state = self.state.lock();
+            if mark.is_abandoned.load(Ordering::Acquire) {
+                return; // no longer counted
+            }
+            state.job_ended(kind, pool);
+        }
+    }
+
+    /// Waits for work; `None`: this thread is no longer counted and must end.
+    fn next_job(&self) -> Option<Job> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(job) = state.take_job() {
+                return Some(job);
+            }
+            let may_end = state.is_stopping && state.queue.is_empty();
+            if !may_end {
+                state.idle += 1;
+                let timed_out = state.wait_for(&self.work, IDLE_FOR);
+                state.idle -= 1;
+                if !timed_out || state.next_runnable().is_some() {
+                    continue;
+                }
+            }
+            state.threads -= 1;
+            drop(state);
+            self.ended.notify_all();
+            return None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::{Receiver, Sender, bounded};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn job(kind: Kind, pool: u64, run: impl FnOnce() + Send + 'static) -> Job {
+        Job { kind, pool, mark: Arc::default(), run: Box::new(|_| run()) }
+    }
+
+    /// A job that says it runs, then blocks until its gate is dropped.
+    fn gated(kind: Kind, pool: u64, running: &Sender<()>, gate: &Receiver<()>) -> Job {
+        let (running, gate) = (running.clone(), gate.clone());
+        job(kind, pool, move || {
+            running.send(()).unwrap();
+            let _closed = gate.recv();
+        })
+    }
+
+    #[test]
+    fn one_pool_that_hangs_in_open_leaves_threads_for_others_and_for_upkeep() {
+        let crew = Crew::new("test");
+        let (running, runs) = bounded(100);
+        let (gate, gated_by) = bounded(0);
+        for _ in 0..20 {
+            crew.submit(gated(Kind::Open, 1, &running, &gated_by)).unwrap();
+        }
+        for _ in 0..16 {
+            runs.recv_timeout(SOON).unwrap();
+        }
+        // The other four must wait; another pool and upkeep need not.
+        crew.submit(gated(Kind::Open, 2, &running, &gated_by)).unwrap();
+        crew.submit(gated(Kind::Upkeep, 1, &running, &gated_by)).unwrap();
+        runs.recv_timeout(SOON).unwrap();
+        runs.recv_timeout(SOON).unwrap();
+        assert_eq!(crew.0.state.lock().queue.len(), 4);
+        drop(gate);
+        crew.stop();
+        assert!(crew.join(Deadline::after(SOON)));
+        assert_eq!(runs.len(), 4, "what was queued was done before the end");
+    }
+
+    #[test]
+    fn an_abandoned_job_frees_its_place_at_once() {
+        let crew = Crew::new("test");
+        let (running, runs) = bounded(100);
+        let (gate, gated_by) = bounded::<()>(0);
+        let hung = gated(Kind::Open, 1, &running, &gated_by);
+        let mark = Arc::clone(&hung.mark);
+        crew.submit(hung).unwrap();
+        runs.recv_timeout(SOON).unwrap();
+        crew.abandon(&mark, Kind::Open, 1);
+        crew.abandon(&mark, Kind::Open, 1); // the second time does nothing
+        {
+            let state = crew.0.state.lock();
+            assert_eq!((state.threads, state.opening), (0, 0));
+        }
+        crew.stop();
+        assert!(crew.join(Deadline::after(SOON)), "an abandoned thread is not waited for");
+        drop(gate);
+    }
+
+    #[test]
+    fn a_job_that_panics_costs_neither_its_thread_nor_its_place() {
+        let crew = Crew::new("test");
+        let (running, runs) = bounded(100);
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        crew.submit(job(Kind::Open, 1, || std::panic::panic_any("no"))).unwrap();
+        crew.submit(job(Kind::Open, 1, move || running.send(()).unwrap())).unwrap();
+        runs.recv_timeout(SOON).unwrap();
+        std::panic::set_hook(previous);
+        crew.stop();
+        assert!(crew.join(Deadline::after(SOON)));
+        assert_eq!(crew.0.state.lock().opening, 0);
+        assert!(crew.submit(job(Kind::Upkeep, 1, || {})).is_err(), "it takes no more work");
+    }
+}

@@ -1,0 +1,168 @@
+//! Judging connections when they come back and before they go out. Off the lock.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::clock::{self, Now};
+use crate::connector::{Connector, Judgement, Reset, checkout_after};
+use crate::core::{Grant, Lease};
+use crate::observe::CloseReason;
+use crate::shared::Home;
+use crate::sync::{self, Ordering};
+
+/// Calls user code, off every lock; a panic becomes its message.
+pub(crate) fn guarded<R>(call: impl FnOnce() -> R) -> Result<R, String> {
+    sync::assert_unlocked();
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| panic_message(&*panic))
+}
+
+#[cold]
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("(no message)").to_owned()
+}
+
+/// What a returned connection is good for.
+enum Verdict {
+    Ready,
+    Later,
+    Close(CloseReason),
+}
+
+impl<C: Connector> Home<C> {
+    /// An idle connection, on the fast path; `None` means that there is more to think about.
+    #[inline]
+    pub(crate) fn checkout_fast(&self) -> Option<Grant<C::Conn>> {
+        let wall = clock::wall();
+        let grant = self.shared.state.lock().core.checkout(self.place, wall)?;
+        if self.shared.is_plain && grant.lease.idle_for < self.shared.probe_after {
+            return Some(grant);
+        }
+        self.look(grant)
+    }
+
+    /// Looks at a connection that is about to go out; closes it if it is of no use.
+    pub(crate) fn look(&self, mut grant: Grant<C::Conn>) -> Option<Grant<C::Conn>> {
+        let Some(reason) = self.objection(&mut grant) else { return Some(grant) };
+        self.discard(grant.conn, grant.lease, reason);
+        None
+    }
+
+    fn objection(&self, grant: &mut Grant<C::Conn>) -> Option<CloseReason> {
+        let idle_for = grant.lease.idle_for;
+        let shared = &*self.shared;
+        let has_rested = idle_for >= shared.probe_after;
+        if shared.is_plain {
+            let socket = shared.connector.socket(&mut grant.conn)?;
+            return if has_rested { socket.probe() } else { None };
+        }
+        let looked = guarded(|| {
+            if has_rested {
+                let socket = shared.connector.socket(&mut grant.conn);
+                if let Some(reason) = socket.and_then(|socket| socket.probe()) {
+                    return Some(reason);
+                }
+            }
+            let when = checkout_after(Duration::from_nanos(idle_for));
+            let is_open = shared.connector.is_open(&mut grant.conn, when);
+            if is_open { None } else { Some(CloseReason::NotOpen) }
+        });
+        looked.unwrap_or_else(|panic| {
+            log::error!("{}: a connector panicked in is_open: {panic}", self.label);
+            Some(CloseReason::ConnectorPanicked)
+        })
+    }
+
+    /// A guard gives its connection back.
+    #[inline]
+    pub(crate) fn checkin(&self, mut conn: C::Conn, lease: Lease) {
+        let shared = &*self.shared;
+        match self.judge(&mut conn, &lease) {
+            Verdict::Ready => {
+                if !shared.is_waiting.load(Ordering::Relaxed) {
+                    let wall = clock::wall();
+                    let mut state = shared.state.lock();
+                    match state.core.park(self.place, &lease, conn, wall) {
+                        Ok(()) => return,
+                        Err(unparked) => conn = unparked,
+                    }
+                    drop(state);
+                }
+                self.checkin_slow(conn, lease);
+            }
+            Verdict::Later => {
+                let now = Now::read();
+                shared.transact(|core, fx| core.settle(lease.token, conn, now, fx));
+            }
+            Verdict::Close(reason) => self.discard(conn, lease, reason),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn checkin_slow(&self, conn: C::Conn, lease: Lease) {
+        let now = Now::read();
+        self.shared.transact(|core, fx| core.checkin(lease.token, conn, now, fx));
+    }
+
+    /// Closes a connection that is in use.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn discard(&self, conn: C::Conn, lease: Lease, reason: CloseReason) {
+        let now = Now::read();
+        self.shared.transact(|core, fx| core.discard(lease.token, conn, reason, now, fx));
+    }
+
+    /// Frees the room of a connection that its user keeps.
+    pub(crate) fn detach(&self, lease: Lease) {
+        let now = Now::read();
+        self.shared.transact(|core, fx| core.detach(lease.token, now, fx));
+    }
+
+    #[inline]
+    fn judge(&self, conn: &mut C::Conn, lease: &Lease) -> Verdict {
+        let shared = &*self.shared;
+        if std::thread::panicking() {
+            return Verdict::Close(CloseReason::Panicked);
+        }
+        if lease.uses >= shared.settings.limits.max_uses - 1 {
+            return Verdict::Close(CloseReason::MaxUses);
+        }
+        if lease.epoch != self.epoch.load(Ordering::Relaxed) {
+            let is_closed = shared.is_closed();
+            let reason = if is_closed { CloseReason::PoolClosed } else { CloseReason::Evicted };
+            return Verdict::Close(reason);
+        }
+        if shared.is_plain {
+            let socket = shared.connector.socket(conn);
+            let judged = socket.map(|socket| socket.judge(self.plan.socket_options()));
+            return match judged {
+                Some(Judgement::Close(reason)) => Verdict::Close(reason),
+                Some(Judgement::Clean) | None => Verdict::Ready,
+            };
+        }
+        guarded(|| self.judge_foreign(conn)).unwrap_or_else(|panic| {
+            log::error!("{}: a connector panicked on checkin: {panic}", self.label);
+            Verdict::Close(CloseReason::ConnectorPanicked)
+        })
+    }
+
+    fn judge_foreign(&self, conn: &mut C::Conn) -> Verdict {
+        let connector = &self.shared.connector;
+        if let Some(socket) = connector.socket(conn) {
+            if let Judgement::Close(reason) = socket.judge(self.plan.socket_options()) {
+                return Verdict::Close(reason);
+            }
+        }
+        if !connector.is_open(conn, crate::connector::Look::Checkin) {
+            return Verdict::Close(CloseReason::NotOpen);
+        }
+        match connector.reset(conn) {
+            Reset::Ready => Verdict::Ready,
+            Reset::Later => Verdict::Later,
+            Reset::Close => Verdict::Close(CloseReason::ResetRefused),
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! Lock, decide, unlock, act.
+//!
+//! [`Shared`] is what a pool's handles, guards and driver threads have in common: the [`Core`]
+//! behind the one lock, and the acting out of what it decides. Nothing that can block, close, log
+//! or call user code happens under that lock.
+
+mod judge;
+mod names;
+mod seat;
+mod wait;
+
+pub(crate) use self::judge::guarded;
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+
+use foldhash::fast::RandomState;
+use smallvec::SmallVec;
+
+use crate::clock::{self, Deadline, Now, Stamp};
+use crate::config::Settings;
+use crate::connector::{Connector, Plan, sealed};
+use crate::core::{Action, Closing, Core, Effects, Stats, Token, Upkeep};
+use crate::error::{ConnectFailure, Phase};
+use crate::observe::{CloseReason, Closed, Connected, Observer};
+use crate::shared::names::Names;
+use crate::shared::seat::{Mailbox, Seat, send_answers};
+use crate::sync::{
+    self, Arc, AtomicBool, AtomicU32, AtomicU64, CachePadded, Mutex, OnceLock, Ordering, RwLock,
+    Weak,
+};
+
+/// What an endpoint's handles and guards share: where its connections come home to.
+pub(crate) struct Home<C: Connector> {
+    pub(crate) shared: Arc<Shared<C>>,
+    pub(crate) key: C::Key,
+    /// The key as it displays itself.
+    pub(crate) label: Arc<str>,
+    pub(crate) plan: Plan,
+    /// Its place in the core.
+    pub(crate) place: u32,
+    /// The core's epoch, for guards to compare without the lock.
+    epoch: AtomicU32,
+}
+
+pub(crate) struct Shared<C: Connector> {
+    pub(crate) connector: C,
+    /// Our own plain sockets: closed by the caller, judged without a net under user code.
+    pub(crate) is_plain: bool,
+    pub(crate) settings: Settings,
+    /// Tells pools apart on threads that work for several.
+    pub(crate) id: u64,
+    names: RwLock<Names<C>>,
+    seats: Mutex<Vec<Seat<C::Conn>>>,
+    observer: Option<Arc<dyn Observer>>,
+    pub(crate) events_dropped: AtomicU64,
+    /// The driver, from the first connect on. Weak: handles hold it, guards do not.
+    hands: OnceLock<Weak<dyn Hands<C>>>,
+    /// Somebody waits: a hint, so that a return need not read the precise time for nothing.
+    is_waiting: AtomicBool,
+    /// Idle for so long, in nanoseconds, a socket is looked at before it goes out.
+    probe_after: u64,
+    state: CachePadded<Mutex<State<C>>>,
+}
+
+/// What the one lock guards.
+struct State<C: Connector> {
+    core: Core<C::Conn, Mailbox<C::Conn>>,
+    homes: HashMap<u32, Weak<Home<C>>, RandomState>,
+    /// Duplicates of sockets that are with the crew. Exactly one side takes one out: the crew when
+    /// the call returns, or the reaper at the deadline.
+    duplicates: HashMap<Token, OwnedFd, RandomState>,
+}
+
+/// What the driver does for a pool. Nothing here blocks.
+pub(crate) trait Hands<C: Connector>: Send + Sync {
+    /// Has a connection opened.
+    fn connect(&self, home: Arc<Home<C>>, token: Token, deadline: Deadline);
+    /// Has a connection checked or settled.
+    fn upkeep(
+        &self,
+        home: Arc<Home<C>>,
+        token: Token,
+        conn: C::Conn,
+        upkeep: Upkeep,
+        deadline: Deadline,
+    );
+    /// Has a connection closed.
+    fn close(&self, home: Arc<Home<C>>, closing: Closing<C::Conn>);
+    /// The thread that has this attempt counts no more.
+    fn abandon(&self, token: Token);
+    fn wake_reaper(&self);
+    /// Tells the observer on its own thread; false if the queue is full.
+    fn observe(&self, event: Event) -> bool;
+}
+
+/// Something for the [`Observer`].
+pub(crate) enum Event {
+    Connected(Connected),
+    Closed(Closed),
+}
+
+impl Event {
+    /// Calls the observer. Its panics end here.
+    pub(crate) fn tell(&self, observer: &dyn Observer) {
+        let result = guarded(|| match self {
+            Self::Connected(event) => observer.connected(event),
+            Self::Closed(event) => observer.closed(event),
+        });
+        if let Err(panic) = result {
+            log::error!("an observer panicked: {panic}");
+        }
+    }
+}
+
+impl<C: Connector> State<C> {
+    fn set_home(&mut self, place: u32, home: Weak<Home<C>>) {
+        self.homes.insert(place, home);
+    }
+}
+
+/// What is left to do after the lock: actions, with the endpoints and descriptors they concern.
+struct Deeds<C: Connector> {
+    fx: Effects<C::Conn, Mailbox<C::Conn>>,
+    homes: SmallVec<[Option<Arc<Home<C>>>; 2]>,
+    interrupted: SmallVec<[OwnedFd; 1]>,
+}
+
+impl<C: Connector> Shared<C> {
+    pub(crate) fn new(
+        connector: C,
+        mut settings: Settings,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Self {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        let has_check = guarded(|| connector.has_check()).unwrap_or(false);
+        if !has_check {
+            settings.limits.check_after = None;
+        }
+        let is_plain = connector.is_plain(sealed::Token);
+        let seed = clock::mono().as_nanos() ^ id.rotate_left(32);
+        let state = State {
+            core: Core::new(settings.limits.clone(), seed),
+            homes: HashMap::default(),
+            duplicates: HashMap::default(),
+        };
+        Self {
+            connector,
+            is_plain,
+            id,
+            names: RwLock::new(Names::new()),
+            seats: Mutex::default(),
+            observer,
+            events_dropped: AtomicU64::new(0),
+            hands: OnceLock::new(),
+            is_waiting: AtomicBool::new(false),
+            probe_after: clock::nanos(settings.probe_after),
+            settings,
+            state: CachePadded::new(Mutex::new(state)),
+        }
+    }
+
+    pub(crate) fn set_hands(&self, hands: Weak<dyn Hands<C>>) {
+        let first = self.hands.set(hands);
+        debug_assert!(first.is_ok(), "bug: a pool's driver was started twice");
+    }
+
+    pub(crate) fn observer(&self) -> Option<&Arc<dyn Observer>> {
+        self.observer.as_ref()
+    }
+
+    fn hands(&self) -> Option<Arc<dyn Hands<C>>> {
+        self.hands.get()?.upgrade()
+    }
+
+    /// One transition: decides under the lock, acts after it.
+    fn transact<R>(
+        &self,
+        decide: impl FnOnce(
+            &mut Core<C::Conn, Mailbox<C::Conn>>,
+            &mut Effects<C::Conn, Mailbox<C::Conn>>,
+        ) -> R,
+    ) -> R {
+        let mut deeds =
+            Deeds { fx: Effects::new(), homes: SmallVec::new(), interrupted: SmallVec::new() };
+        let mut state = self.state.lock();
+        let result = decide(&mut state.core, &mut deeds.fx);
+        send_answers(&mut deeds.fx);
+        for action in &deeds.fx.actions {
+            // Before the lock is released, or the endpoint might be forgotten.
+            let place = match action {
+                Action::Close(closing) => Some(closing.endpoint),
+                Action::Connect { endpoint, .. } | Action::Upkeep { endpoint, .. } => {
+                    Some(*endpoint)
+                }
+                Action::Interrupt(token) => {
+                    deeds.interrupted.extend(state.duplicates.remove(token));
+                    None
+                }
+                _ => None,
+            };
+            let home = place.and_then(|place| state.homes.get(&place)?.upgrade());
+            deeds.homes.push(home);
+        }
+        let is_waiting = state.core.is_waiting();
+        if self.is_waiting.load(Ordering::Relaxed) != is_waiting {
+            self.is_waiting.store(is_waiting, Ordering::Relaxed);
+        }
+        drop(state);
+        self.act(deeds);
+        result
+    }
+
+    fn act(&self, deeds: Deeds<C>) {
+        let Deeds { fx, homes, interrupted } = deeds;
+        for mailbox in fx.hints {
+            mailbox.unpark();
+        }
+        for duplicate in interrupted {
+            // The call that blocks on this socket returns.
+            if let Err(error) = rustix::net::shutdown(&duplicate, rustix::net::Shutdown::Both) {
+                log::debug!("could not interrupt an attempt: {error}");
+            }
+        }
+        for (action, home) in fx.actions.into_iter().zip(homes) {
+            match (action, home) {
+                (Action::Close(closing), home) => self.close_connection(home, closing),
+                (Action::Connect { token, deadline, .. }, Some(home)) => {
+                    self.send_to_connect(home, token, Deadline::at(deadline));
+                }
+                (Action::Upkeep { token, conn, upkeep, deadline, .. }, Some(home)) => {
+                    match self.hands() {
+                        Some(hands) => {
+                            hands.upkeep(home, token, conn, upkeep, Deadline::at(deadline));
+                        }
+                        None => {
+                            let verdict = Err(CloseReason::PoolClosed);
+                            self.finish_upkeep(&home, token, Some(conn), verdict);
+                        }
+                    }
+                }
+                (Action::Abandon(token), _) => {
+                    if let Some(hands) = self.hands() {
+                        hands.abandon(token);
+                    }
+                }
+                (Action::WakeReaper, _) => {
+                    if let Some(hands) = self.hands() {
+                        hands.wake_reaper();
+                    }
+                }
+                (Action::Forget(failure), _) => drop(failure),
+                // The duplicate, if there was one, was shut down above.
+                (Action::Interrupt(_), _) => {}
+                (Action::Connect { .. } | Action::Upkeep { .. }, None) => {
+                    debug_assert!(false, "bug: an endpoint with connections was forgotten");
+                }
+            }
+        }
+    }
+
+    fn send_to_connect(&self, home: Arc<Home<C>>, token: Token, deadline: Deadline) {
+        match self.hands() {
+            Some(hands) => hands.connect(home, token, deadline),
+            None => {
+                // The last handle is gone: nobody can wait for this.
+                let failure = Arc::new(ConnectFailure::no_thread(std::time::Duration::ZERO));
+                self.finish_connect(&home, token, Err(failure));
+            }
+        }
+    }
+
+    /// Closes a connection that has left the pool: plain sockets here, all others on the crew.
+    fn close_connection(&self, home: Option<Arc<Home<C>>>, closing: Closing<C::Conn>) {
+        match (home, self.hands()) {
+            (Some(home), Some(hands)) if !self.is_plain => hands.close(home, closing),
+            (home, _) => self.close_now(home.as_deref(), closing),
+        }
+    }
+
+    /// Closes a connection on this thread.
+    pub(crate) fn close_now(&self, home: Option<&Home<C>>, closing: Closing<C::Conn>) {
+        let Closing { conn, reason, born, .. } = closing;
+        if let Err(panic) = guarded(|| self.connector.close(conn, reason)) {
+            log::error!("a connector panicked while it closed a connection: {panic}");
+        }
+        let Some(home) = home else { return };
+        let at = clock::mono();
+        let age = at.since(born);
+        log::debug!("{}: closed a connection after {age:.1?}: {reason}", home.label);
+        if self.observer.is_some() {
+            let endpoint = Arc::clone(&home.label);
+            self.emit(Event::Closed(Closed { endpoint, at, reason, age }));
+        }
+    }
+
+    fn emit(&self, event: Event) {
+        let Some(observer) = &self.observer else { return };
+        match self.hands() {
+            Some(hands) if sync::is_driver_thread() => {
+                if !hands.observe(event) {
+                    self.events_dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            _ => event.tell(&**observer),
+        }
+    }
+
+    // ---- for the crew and the reaper
+
+    /// A thread takes up an attempt; false if it came too late.
+    pub(crate) fn start_attempt(&self, token: Token, phase: Phase) -> bool {
+        self.state.lock().core.start_attempt(token, phase)
+    }
+
+    pub(crate) fn advance_attempt(&self, token: Token, phase: Phase) {
+        self.state.lock().core.advance_attempt(token, phase, false);
+    }
+
+    /// From here on the attempt can be interrupted through `duplicate`.
+    pub(crate) fn shield(&self, token: Token, phase: Phase, duplicate: OwnedFd) {
+        let mut state = self.state.lock();
+        let unused = if state.core.is_current(token) {
+            state.core.advance_attempt(token, phase, true);
+            state.duplicates.insert(token, duplicate)
+        } else {
+            Some(duplicate)
+        };
+        drop(state);
+        drop(unused);
+    }
+
+    /// The call has returned: its duplicate is closed, if it is still there.
+    pub(crate) fn unshield(&self, token: Token) {
+        let duplicate = self.state.lock().duplicates.remove(&token);
+        drop(duplicate);
+    }
+
+    /// True as long as an attempt is of use to anybody.
+    pub(crate) fn is_wanted(&self, place: u32, token: Token) -> bool {
+        let state = self.state.lock();
+        state.core.is_current(token) && state.core.is_wanted(place)
+    }
+
+    pub(crate) fn finish_connect(
+        &self,
+        home: &Home<C>,
+        token: Token,
+        result: Result<C::Conn, Arc<ConnectFailure>>,
+    ) {
+        let now = Now::read();
+        if let Err(failure) = &result {
+            log::debug!("{}: {failure}", home.label);
+        }
+        self.transact(|core, fx| core.finish_connect(home.place, token, result, now, fx));
+    }
+
+    /// A connection is about to be delivered.
+    pub(crate) fn note_connected(&self, home: &Home<C>, took: std::time::Duration) {
+        log::debug!("{}: connected in {took:.1?}", home.label);
+        if self.observer.is_some() {
+            let endpoint = Arc::clone(&home.label);
+            self.emit(Event::Connected(Connected { endpoint, at: clock::mono(), took }));
+        }
+    }
+
+    pub(crate) fn finish_upkeep(
+        &self,
+        home: &Home<C>,
+        token: Token,
+        conn: Option<C::Conn>,
+        verdict: Result<(), CloseReason>,
+    ) {
+        let now = Now::read();
+        self.transact(|core, fx| {
+            core.finish_upkeep(home.place, token, conn, verdict, now, fx);
+        });
+    }
+
+    /// The reaper's look; returns when it must look again.
+    pub(crate) fn reap(&self) -> Stamp {
+        let held =
+            if self.settings.limits.min_idle > 0 { self.held_endpoints() } else { Vec::new() };
+        let now = Now::read();
+        let next = self.transact(|core, fx| core.reap(now, |place| held.contains(&place), fx));
+        self.forget_unused();
+        next
+    }
+
+    // ---- for handles
+
+    /// Ends the pool. Does nothing the second time.
+    pub(crate) fn close(&self) {
+        let homes = self.all_homes();
+        let now = Now::read();
+        self.transact(|core, fx| {
+            core.close(now, fx);
+            for home in &homes {
+                // Guards then see without the lock that theirs is not wanted back.
+                home.epoch.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        self.forget_all();
+    }
+
+    pub(crate) fn evict(&self, home: &Home<C>) {
+        let now = Now::read();
+        self.transact(|core, fx| {
+            if !core.is_closed() {
+                let epoch = core.evict(home.place, now, fx);
+                home.epoch.store(epoch, Ordering::Relaxed);
+            }
+        });
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().core.is_closed()
+    }
+
+    pub(crate) fn stats(&self, home: Option<&Home<C>>) -> Stats {
+        let state = self.state.lock();
+        let mut stats = match home {
+            Some(home) => state.core.stats(home.place),
+            None => state.core.stats_of_all(),
+        };
+        drop(state);
+        stats.events_dropped = self.events_dropped.load(Ordering::Relaxed);
+        stats
+    }
+
+    /// A handle was made on this endpoint.
+    pub(crate) fn keep(&self, home: &Home<C>) {
+        let now = Now::read();
+        self.transact(|core, fx| core.keep(home.place, now, fx));
+    }
+}

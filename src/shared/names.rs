@@ -1,0 +1,198 @@
+//! From names to endpoints.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use crate::clock;
+use crate::connector::Connector;
+use crate::core::Effects;
+use crate::error::Error;
+use crate::key::Name;
+use crate::shared::{Home, Shared, guarded};
+use crate::sync::{Arc, AtomicU32};
+
+/// Texts remembered for one endpoint; more are parsed each time.
+const MOST_ALIASES: usize = 8;
+/// Fewer endpoints than this are not worth a sweep.
+const SWEEP_AT_LEAST: usize = 64;
+
+/// Two tables: of texts as they stand, and of keys.
+///
+/// Their lock is taken before the pool's, never after, and only off the fast path of an
+/// [`Endpoint`](crate::Endpoint). Under it run the key's own `Hash`, `Eq` and `Clone`.
+pub(crate) struct Names<C: Connector> {
+    by_text: HashMap<Box<str>, Arc<Home<C>>, RandomState>,
+    by_key: HashMap<C::Key, Known<C>, RandomState>,
+    /// With so many endpoints, those that nobody uses are looked for.
+    sweep_at: usize,
+    is_closed: bool,
+}
+
+struct Known<C: Connector> {
+    home: Arc<Home<C>>,
+    aliases: usize,
+}
+
+impl<C: Connector> Names<C> {
+    pub(crate) fn new() -> Self {
+        Self {
+            by_text: HashMap::default(),
+            by_key: HashMap::default(),
+            sweep_at: SWEEP_AT_LEAST,
+            is_closed: false,
+        }
+    }
+}
+
+impl<C: Connector> Shared<C> {
+    /// The endpoint of that name. Made, if it was not known.
+    #[inline]
+    pub(crate) fn find<N: Name<C::Key> + ?Sized>(
+        self: &Arc<Self>,
+        name: &N,
+    ) -> Result<Arc<Home<C>>, Error> {
+        if let Some(text) = name.as_text() {
+            if let Some(home) = self.names.read().by_text.get(text) {
+                return Ok(Arc::clone(home));
+            }
+        }
+        self.find_by_key(name)
+    }
+
+    #[cold]
+    fn find_by_key<N: Name<C::Key> + ?Sized>(
+        self: &Arc<Self>,
+        name: &N,
+    ) -> Result<Arc<Home<C>>, Error> {
+        let key = name.to_key()?;
+        let known = self.names.read().by_key.get(&*key).map(|known| Arc::clone(&known.home));
+        let home = match known {
+            Some(home) => home,
+            None => self.make(key.into_owned())?,
+        };
+        if let Some(text) = name.as_text() {
+            self.remember(text, &home);
+        }
+        Ok(home)
+    }
+
+    /// The endpoint of that name, if it is known.
+    pub(crate) fn find_known<N: Name<C::Key> + ?Sized>(
+        &self,
+        name: &N,
+    ) -> Result<Option<Arc<Home<C>>>, Error> {
+        if let Some(text) = name.as_text() {
+            if let Some(home) = self.names.read().by_text.get(text) {
+                return Ok(Some(Arc::clone(home)));
+            }
+        }
+        let key = name.to_key()?;
+        Ok(self.names.read().by_key.get(&*key).map(|known| Arc::clone(&known.home)))
+    }
+
+    fn make(self: &Arc<Self>, key: C::Key) -> Result<Arc<Home<C>>, Error> {
+        // The connector's code runs before any lock.
+        let plan = guarded(|| self.connector.plan(&key)).map_err(|panic| {
+            Error::config(format!("the connector's plan for \"{key}\" panicked: {panic}"))
+        })?;
+        plan.check()?;
+        let label: Arc<str> = key.to_string().into();
+        let own = key.clone();
+        let mut names = self.names.write();
+        if names.is_closed {
+            return Err(Error::closed());
+        }
+        if let Some(known) = names.by_key.get(&key) {
+            return Ok(Arc::clone(&known.home)); // somebody else was faster
+        }
+        let mut state = self.state.lock();
+        let place = state.core.add_endpoint(clock::wall());
+        let home = Arc::new(Home {
+            shared: Arc::clone(self),
+            key: own,
+            label,
+            plan,
+            place,
+            epoch: AtomicU32::new(0),
+        });
+        state.set_home(place, Arc::downgrade(&home));
+        drop(state);
+        names.by_key.insert(key, Known { home: Arc::clone(&home), aliases: 0 });
+        let is_crowded = names.by_key.len() >= names.sweep_at;
+        drop(names);
+        if is_crowded {
+            self.forget_unused();
+        }
+        Ok(home)
+    }
+
+    fn remember(&self, text: &str, home: &Arc<Home<C>>) {
+        let mut names = self.names.write();
+        let Names { by_text, by_key, .. } = &mut *names;
+        let Some(known) = by_key.get_mut(&home.key) else { return };
+        let is_same = Arc::ptr_eq(&known.home, home);
+        if is_same && known.aliases < MOST_ALIASES && !by_text.contains_key(text) {
+            by_text.insert(text.into(), Arc::clone(home));
+            known.aliases += 1;
+        }
+    }
+
+    /// Forgets endpoints that nobody holds and where nothing happens.
+    pub(crate) fn forget_unused(&self) {
+        let mut fx = Effects::new();
+        let mut forgotten = Vec::new();
+        let mut texts = Vec::new();
+        let mut names = self.names.write();
+        let mut state = self.state.lock();
+        for (key, known) in &names.by_key {
+            let place = known.home.place;
+            // The tables' own: one by key, and one for each text.
+            let is_held = Arc::strong_count(&known.home) > 1 + known.aliases;
+            if !is_held && state.core.is_unused(place) {
+                state.core.forget_endpoint(place, &mut fx);
+                state.homes.remove(&place);
+                forgotten.push((key.clone(), place));
+            }
+        }
+        drop(state);
+        if !forgotten.is_empty() {
+            let is_gone = |place| forgotten.iter().any(|&(_, gone)| gone == place);
+            let all = std::mem::take(&mut names.by_text);
+            let (gone, kept) = all.into_iter().partition(|(_, home)| is_gone(home.place));
+            texts = Vec::from_iter::<HashMap<_, _, RandomState>>(gone);
+            names.by_text = kept;
+        }
+        let homes: Vec<_> =
+            forgotten.iter().filter_map(|(key, _)| names.by_key.remove_entry(key)).collect();
+        names.sweep_at = SWEEP_AT_LEAST.max(2 * names.by_key.len());
+        if names.by_key.is_empty() {
+            names.by_key.shrink_to_fit();
+            names.by_text.shrink_to_fit();
+        }
+        drop(names);
+        // Keys are dropped after both locks.
+        drop((forgotten, texts, homes, fx));
+    }
+
+    /// Refuses new endpoints and lets go of all: homes hold the pool, and the pool held them.
+    pub(crate) fn forget_all(&self) {
+        let mut names = self.names.write();
+        names.is_closed = true;
+        let by_text = std::mem::take(&mut names.by_text);
+        let by_key = std::mem::take(&mut names.by_key);
+        drop(names);
+        drop((by_text, by_key));
+    }
+
+    /// Whether anybody but the tables holds the endpoint at `place`.
+    pub(crate) fn held_endpoints(&self) -> Vec<u32> {
+        let names = self.names.read();
+        let held = |known: &&Known<C>| Arc::strong_count(&known.home) > 1 + known.aliases;
+        names.by_key.values().filter(held).map(|known| known.home.place).collect()
+    }
+
+    pub(crate) fn all_homes(&self) -> Vec<Arc<Home<C>>> {
+        self.names.read().by_key.values().map(|known| Arc::clone(&known.home)).collect()
+    }
+}

@@ -1,0 +1,184 @@
+//! Waiting: for a connection, for several to be open, for the last one to end.
+
+use std::time::Duration;
+
+use crate::clock::{self, Deadline, Now, Stamp};
+use crate::connector::Connector;
+use crate::core::{Answer, Grant, LookAgain, Outcome, Refusal, Token};
+use crate::error::Error;
+use crate::shared::seat::Seat;
+use crate::shared::{Home, Shared};
+use crate::sync;
+
+/// Seats kept for the next who must wait.
+const MOST_SEATS: usize = 64;
+
+impl<C: Connector> Home<C> {
+    /// A checkout that found nothing on the fast path: waits until its deadline if it must.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn checkout_slow(&self, timeout: Duration) -> Result<Grant<C::Conn>, Error> {
+        let shared = &*self.shared;
+        if sync::must_not_wait_for(shared.id) {
+            return Err(Error::rejected().at(&self.label));
+        }
+        let began = clock::mono();
+        let deadline = began.plus(timeout);
+        let seat = shared.take_seat();
+        let result = loop {
+            let now = Now::read();
+            let outcome = shared.transact(|core, fx| {
+                core.checkout_or_wait(self.place, now, deadline, &seat.mailbox, fx)
+            });
+            let granted = match outcome {
+                Outcome::Granted(grant) => Ok(grant),
+                Outcome::Queued(token) => self.wait(&seat, token, deadline),
+                Outcome::Refused(refusal) => Err(self.refused(refusal)),
+            };
+            match granted.map(|grant| self.look(grant)) {
+                Ok(Some(grant)) => break Ok(grant),
+                // It turned out to be of no use and was closed: again, until the same deadline.
+                Ok(None) => {}
+                Err(error) => break Err(error.at(&self.label).after(clock::mono().since(began))),
+            }
+        };
+        shared.put_back_seat(seat);
+        result
+    }
+
+    /// A checkout that takes what is idle, or nothing.
+    pub(crate) fn try_checkout(&self) -> Option<Grant<C::Conn>> {
+        loop {
+            let now = Now::read();
+            let grant = self.shared.transact(|core, fx| core.try_checkout(self.place, now, fx))?;
+            if let Some(grant) = self.look(grant) {
+                return Some(grant);
+            }
+        }
+    }
+
+    fn wait(
+        &self,
+        seat: &Seat<C::Conn>,
+        token: Token,
+        deadline: Stamp,
+    ) -> Result<Grant<C::Conn>, Error> {
+        let shared = &*self.shared;
+        loop {
+            seat.parker.park_timeout(deadline.since(clock::mono()));
+            if let Ok(answer) = seat.answers.try_recv() {
+                return self.answered(answer);
+            }
+            let now = Now::read();
+            match shared.transact(|core, fx| core.look_again(token, now, fx)) {
+                LookAgain::Granted(grant) => return Ok(grant),
+                LookAgain::Waiting => {}
+                LookAgain::Answered => {
+                    // Sent under the lock that has just been held here.
+                    let answer = seat.answers.try_recv();
+                    debug_assert!(answer.is_ok(), "bug: removed from the queue without an answer");
+                    return answer.map_or_else(|_| Err(Error::closed()), |a| self.answered(a));
+                }
+                LookAgain::Expired(counts, failure) => {
+                    return Err(Error::timeout("no connection came free", counts, failure));
+                }
+            }
+        }
+    }
+
+    fn answered(&self, answer: Answer<C::Conn>) -> Result<Grant<C::Conn>, Error> {
+        match answer {
+            Answer::Granted(grant) => Ok(grant),
+            Answer::Failed(failure, counts) => Err(Error::connect(failure, Duration::ZERO, counts)),
+            Answer::Closed => Err(Error::closed()),
+        }
+    }
+
+    fn refused(&self, refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::Closed => Error::closed(),
+            Refusal::Saturated(counts) => Error::saturated(counts),
+            Refusal::Failed(failure, age, counts) => Error::connect(failure, age, counts),
+        }
+    }
+
+    /// Opens connections ahead of need: waits until `wanted` are open, no more can be opened, or
+    /// the deadline. Returns how many are.
+    pub(crate) fn warm(&self, wanted: usize, timeout: Duration) -> Result<usize, Error> {
+        let shared = &*self.shared;
+        if sync::must_not_wait_for(shared.id) {
+            return Err(Error::rejected().at(&self.label));
+        }
+        let began = clock::mono();
+        let deadline = Deadline::at(began.plus(timeout));
+        let seat = shared.take_seat();
+        let now = Now::read();
+        let target =
+            shared.transact(|core, fx| core.warm(self.place, wanted, &seat.mailbox, now, fx));
+        let open = loop {
+            let state = shared.state.lock();
+            let (open, more_to_come) = state.core.warmth(self.place);
+            let is_closed = state.core.is_closed();
+            drop(state);
+            if open >= target || !more_to_come || is_closed || deadline.has_passed() {
+                break open;
+            }
+            seat.parker.park_timeout(deadline.remaining());
+        };
+        let mut state = shared.state.lock();
+        state.core.cool(self.place, &seat.mailbox);
+        let counts = state.core.counts(self.place);
+        let failure = state.core.last_failure(self.place, clock::mono());
+        let is_closed = state.core.is_closed();
+        drop(state);
+        shared.put_back_seat(seat);
+        if open > 0 || target == 0 {
+            return Ok(open.min(wanted));
+        }
+        let error = match failure {
+            _ if is_closed => Error::closed(),
+            Some((failure, age)) => Error::connect(failure, age, counts),
+            None => Error::timeout("no connection was opened", counts, None),
+        };
+        Err(error.at(&self.label).after(clock::mono().since(began)))
+    }
+}
+
+impl<C: Connector> Shared<C> {
+    fn take_seat(&self) -> Seat<C::Conn> {
+        let seat = self.seats.lock().pop();
+        seat.unwrap_or_else(Seat::new)
+    }
+
+    /// Its channel is drained, and its node has left the queue: nobody sends to it any more. A
+    /// late unpark wakes whoever sits there next, who looks and waits on.
+    fn put_back_seat(&self, seat: Seat<C::Conn>) {
+        debug_assert!(seat.answers.is_empty(), "bug: an answer was left behind");
+        let mut seats = self.seats.lock();
+        let surplus = if seats.len() < MOST_SEATS {
+            seats.push(seat);
+            None
+        } else {
+            Some(seat)
+        };
+        drop(seats);
+        drop(surplus);
+    }
+
+    /// Waits until the last connection of the closed pool has ended.
+    pub(crate) fn await_end(&self, deadline: Deadline) -> Result<(), Error> {
+        let seat = self.take_seat();
+        let mut has_ended = self.state.lock().core.await_end(&seat.mailbox);
+        while !has_ended && !deadline.has_passed() {
+            seat.parker.park_timeout(deadline.remaining());
+            has_ended = self.state.lock().core.has_ended();
+        }
+        self.state.lock().core.stop_awaiting(&seat.mailbox);
+        self.put_back_seat(seat);
+        if has_ended {
+            return Ok(());
+        }
+        let counts = self.stats(None).counts;
+        Err(Error::timeout("connections were still out", counts, None))
+    }
+}
