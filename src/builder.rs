@@ -1,0 +1,212 @@
+//! Settings, as users give them.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::config::{Config, Reuse};
+use crate::connector::Connector;
+use crate::error::Error;
+use crate::observe::Observer;
+use crate::pool::Pool;
+use crate::shared::Shared;
+use crate::sync::Arc;
+
+/// Makes a [`Pool`] with other settings than the defaults.
+///
+/// Every limit is finite. What is not set follows from what is: `max_per_endpoint` is never more
+/// than `max_total`, and so on. Only two explicit values can contradict each other; nothing is
+/// checked before [`build`](Builder::build).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use warmline::{ErrorKind, Pool, TcpConnector};
+///
+/// let pool = Pool::builder(TcpConnector::new())
+///     .name("orders")
+///     .max_total(200)
+///     .max_per_endpoint(50)
+///     .min_idle(2)
+///     .checkout_timeout(Duration::from_secs(3))
+///     .build()?;
+///
+/// let conflict = Pool::builder(TcpConnector::new()).max_total(5).max_per_endpoint(6).build();
+/// assert_eq!(conflict.unwrap_err().kind(), ErrorKind::Config);
+/// # Ok::<(), warmline::Error>(())
+/// ```
+#[must_use = "settings do nothing before build()"]
+pub struct Builder<C: Connector> {
+    connector: C,
+    config: Config,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl<C: Connector> Pool<C> {
+    /// A pool of what this connector opens; with the default settings but for what is set.
+    pub fn builder(connector: C) -> Builder<C> {
+        Builder { connector, config: Config::default(), observer: None }
+    }
+}
+
+impl<C: Connector> Builder<C> {
+    /// The name of the pool in logs, and of its threads. Default: "warmline".
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.config.name = Some(name.into());
+        self
+    }
+
+    /// Connections to all endpoints together: idle, in use, connecting and checking.
+    /// Default: 512.
+    ///
+    /// When it is reached, the least recently used idle connection of another endpoint is closed
+    /// to make room; with none idle, callers wait.
+    pub fn max_total(mut self, most: usize) -> Self {
+        self.config.max_total = Some(most);
+        self
+    }
+
+    /// Connections to one endpoint. Default: 32, or `max_total` if that is less.
+    pub fn max_per_endpoint(mut self, most: usize) -> Self {
+        self.config.max_per_endpoint = Some(most);
+        self
+    }
+
+    /// Idle connections to all endpoints together; beyond that the least recently used one of any
+    /// endpoint is closed. Default: 100, or `max_total` if that is less.
+    pub fn max_idle(mut self, most: usize) -> Self {
+        self.config.max_idle = Some(most);
+        self
+    }
+
+    /// Idle connections to one endpoint. Default: as many as it may have.
+    pub fn max_idle_per_endpoint(mut self, most: usize) -> Self {
+        self.config.max_idle_per_endpoint = Some(most);
+        self
+    }
+
+    /// Idle connections to keep ready for each endpoint that there is a handle to, or that was
+    /// used within `idle_timeout`. Default: 0.
+    ///
+    /// They too end with `idle_timeout` and `max_lifetime`; others take their place.
+    pub fn min_idle(mut self, least: usize) -> Self {
+        self.config.min_idle = Some(least);
+        self
+    }
+
+    /// Connections to one endpoint being opened at the same time. Default: 16. All endpoints
+    /// together: 64, or this if it is more.
+    pub fn max_connecting(mut self, most: usize) -> Self {
+        self.config.max_connecting = Some(most);
+        self
+    }
+
+    /// Callers that may wait for one endpoint; any more get
+    /// [`Saturated`](crate::ErrorKind::Saturated) at once. Default: 1024, or four times
+    /// `max_per_endpoint` if that is more.
+    pub fn max_waiting(mut self, most: usize) -> Self {
+        self.config.max_waiting = Some(most);
+        self
+    }
+
+    /// How often a connection is checked out before it is closed. Default: `None`, any number.
+    pub fn max_uses(mut self, most: impl Into<Option<u32>>) -> Self {
+        self.config.max_uses = Some(most.into());
+        self
+    }
+
+    /// How long a connection may be idle. Default: 90 s; `None`: for ever.
+    ///
+    /// Closed by the reaper within some milliseconds after; time that the machine sleeps counts.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.config.idle_timeout = Some(timeout.into());
+        self
+    }
+
+    /// How old a connection may become, less up to a quarter at random, so that those born
+    /// together do not end together. Default: 30 min; `None`: any age.
+    ///
+    /// Idle ones are closed when it is reached, those in use when they come back.
+    pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
+        self.config.max_lifetime = Some(lifetime.into());
+        self
+    }
+
+    /// How long [`get`](Pool::get) may take. Default: 5 s.
+    pub fn checkout_timeout(mut self, timeout: Duration) -> Self {
+        self.config.checkout_timeout = Some(timeout);
+        self
+    }
+
+    /// How long opening a connection may take: name, socket and
+    /// [`Connector::open`] together, waiting for a thread included. Default: 3 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.config.connect_timeout = Some(timeout);
+        self
+    }
+
+    /// A caller that has waited so long is handed the next connection that comes back; before, a
+    /// newcomer may be faster. Default: 2 ms. Zero: strictly first come, first served.
+    ///
+    /// More means more throughput where connections are held for microseconds, and longer waits
+    /// for some.
+    pub fn fair_after(mut self, wait: Duration) -> Self {
+        self.config.fair_after = Some(wait);
+        self
+    }
+
+    /// A socket that was idle for longer is looked at before it goes out, for half a microsecond:
+    /// bytes nobody asked for, or the peer's farewell, end it. Default: 50 ms.
+    pub fn probe_after(mut self, idle: Duration) -> Self {
+        self.config.probe_after = Some(idle);
+        self
+    }
+
+    /// A connection that was idle for longer gets a [`check`](Connector::check) before it goes
+    /// out, if its connector has one. Default: 500 ms.
+    pub fn check_after(mut self, idle: Duration) -> Self {
+        self.config.check_after = Some(idle);
+        self
+    }
+
+    /// How long a [`check`](Connector::check) may take. Default: 2 s.
+    pub fn check_timeout(mut self, timeout: Duration) -> Self {
+        self.config.check_timeout = Some(timeout);
+        self
+    }
+
+    /// How long [`settle`](Connector::settle) may take. Default: 1 s.
+    pub fn settle_timeout(mut self, timeout: Duration) -> Self {
+        self.config.settle_timeout = Some(timeout);
+        self
+    }
+
+    /// Which idle connection is taken first. Default: the newest.
+    pub fn reuse(mut self, reuse: Reuse) -> Self {
+        self.config.reuse = reuse;
+        self
+    }
+
+    /// Who is told of connections that are opened and closed. Default: nobody.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Makes the pool. No thread starts and no connection is opened yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config), naming the setting and its value, or both settings if
+    /// two contradict each other.
+    pub fn build(self) -> Result<Pool<C>, Error> {
+        let settings = self.config.settle()?;
+        Ok(Pool::from_shared(Shared::new(self.connector, settings, self.observer)))
+    }
+}
+
+impl<C: Connector> fmt::Debug for Builder<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+    }
+}

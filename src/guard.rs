@@ -1,0 +1,278 @@
+//! The guard: a connection on loan.
+
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use crate::clock;
+use crate::connector::{Connector, Ended};
+use crate::core::{Grant, Lease};
+use crate::observe::CloseReason;
+use crate::shared::Home;
+use crate::sync::Arc;
+
+/// A connection on loan from a pool. Goes back when dropped.
+///
+/// Derefs to the connection, and reads and writes if that does. Its own operations are associated
+/// functions, so that they cannot hide the connection's.
+///
+/// On drop the pool decides, without blocking, whether it can be used again: see
+/// [`Socket`](crate::Socket) for the rules, and [`Connector::reset`]. A guard dropped by a panic
+/// closes its connection. A guard may outlive its pool.
+///
+/// # Examples
+///
+/// ```
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let address = server.local_addr()?;
+/// use warmline::{Pool, PooledConn};
+///
+/// let pool = Pool::tcp();
+/// let conn = pool.get(&address)?;
+/// assert!(!PooledConn::is_reused(&conn));
+/// drop(conn);
+/// assert!(PooledConn::is_reused(&pool.get(&address)?));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use = "the connection goes back to the pool at once"]
+pub struct PooledConn<C: Connector> {
+    /// Present until drop.
+    conn: Option<C::Conn>,
+    home: Arc<Home<C>>,
+    lease: Lease,
+}
+
+impl<C: Connector> PooledConn<C> {
+    #[inline]
+    pub(crate) fn new(grant: Grant<C::Conn>, home: Arc<Home<C>>) -> Self {
+        Self { conn: Some(grant.conn), home, lease: grant.lease }
+    }
+
+    /// Closes the connection instead of giving it back, for whatever reason its user has.
+    pub fn discard(mut conn: Self) {
+        if let Some(inner) = conn.conn.take() {
+            conn.home.discard(inner, conn.lease, CloseReason::Discarded);
+        }
+    }
+
+    /// Keeps the connection for good. The pool's room for it is free at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = server.local_addr()?;
+    /// use std::net::TcpStream;
+    /// use std::os::fd::OwnedFd;
+    /// use warmline::{Pool, PooledConn};
+    ///
+    /// let pool = Pool::tcp();
+    /// let stream = TcpStream::from(OwnedFd::from(PooledConn::detach(pool.get(&address)?)));
+    /// assert_eq!(stream.peer_addr()?, address);
+    /// assert_eq!(pool.stats().total(), 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[doc(alias = "hijack")]
+    #[must_use = "the connection is closed if it is not used"]
+    #[expect(clippy::missing_panics_doc, reason = "the connection is present until drop")]
+    pub fn detach(mut conn: Self) -> C::Conn {
+        let inner = conn.conn.take().expect("present until drop");
+        conn.home.detach(conn.lease);
+        inner
+    }
+
+    /// The key of the endpoint it is connected to.
+    #[must_use]
+    pub fn endpoint(conn: &Self) -> &C::Key {
+        &conn.home.key
+    }
+
+    /// True if it was checked out before; false if it was opened for this checkout.
+    #[must_use]
+    pub fn is_reused(conn: &Self) -> bool {
+        conn.lease.uses > 0
+    }
+
+    /// How long ago it was opened.
+    #[must_use]
+    pub fn age(conn: &Self) -> Duration {
+        clock::mono().since(conn.lease.born)
+    }
+
+    /// What happened on it since it was checked out.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the connection is present until drop")]
+    pub fn exchange(conn: &mut Self) -> Exchange {
+        let inner = conn.conn.as_mut().expect("present until drop");
+        let socket = conn.home.shared.connector.socket(inner);
+        Exchange {
+            is_reused: conn.lease.uses > 0,
+            idle_for: Duration::from_nanos(conn.lease.idle_for),
+            traffic: socket.map(|socket| Traffic {
+                written: socket.bytes_written(),
+                read: socket.bytes_read(),
+                ended: socket.ended(),
+            }),
+        }
+    }
+}
+
+impl<C: Connector> Drop for PooledConn<C> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.home.checkin(conn, self.lease);
+        }
+    }
+}
+
+impl<C: Connector> Deref for PooledConn<C> {
+    type Target = C::Conn;
+
+    #[inline]
+    fn deref(&self) -> &C::Conn {
+        self.conn.as_ref().expect("present until drop")
+    }
+}
+
+impl<C: Connector> DerefMut for PooledConn<C> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut C::Conn {
+        self.conn.as_mut().expect("present until drop")
+    }
+}
+
+impl<C: Connector> fmt::Debug for PooledConn<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PooledConn")
+            .field("endpoint", &self.home.label)
+            .field("is_reused", &Self::is_reused(self))
+            .field("age", &Self::age(self))
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Connector> Read for PooledConn<C>
+where
+    C::Conn: Read,
+{
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (**self).read(buf)
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (**self).read_vectored(bufs)
+    }
+}
+
+impl<C: Connector> Write for PooledConn<C>
+where
+    C::Conn: Write,
+{
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (**self).write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        (**self).write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (**self).flush()
+    }
+}
+
+impl<C: Connector> AsFd for PooledConn<C>
+where
+    C::Conn: AsFd,
+{
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        (**self).as_fd()
+    }
+}
+
+/// What happened on a connection since it was checked out.
+///
+/// ```
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let address = server.local_addr()?;
+/// use std::io::Write;
+/// use warmline::{Pool, PooledConn};
+///
+/// let pool = Pool::tcp();
+/// let mut conn = pool.get(&address)?;
+/// conn.write_all(b"ping")?;
+/// let exchange = PooledConn::exchange(&mut conn);
+/// assert_eq!((exchange.written(), exchange.read()), (Some(4), Some(0)));
+/// assert!(!exchange.is_stale());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    is_reused: bool,
+    idle_for: Duration,
+    traffic: Option<Traffic>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Traffic {
+    written: u64,
+    read: u64,
+    ended: Option<Ended>,
+}
+
+impl Exchange {
+    /// True if the connection was checked out before.
+    #[must_use]
+    pub const fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
+    /// How long it had been idle, by a clock that ticks every few milliseconds.
+    #[must_use]
+    pub const fn idle_for(&self) -> Duration {
+        self.idle_for
+    }
+
+    /// Bytes written; `None` if the connection's socket is not one of ours.
+    #[must_use]
+    pub fn written(&self) -> Option<u64> {
+        self.traffic.map(|traffic| traffic.written)
+    }
+
+    /// Bytes read; `None` if the connection's socket is not one of ours.
+    #[must_use]
+    pub fn read(&self) -> Option<u64> {
+        self.traffic.map(|traffic| traffic.read)
+    }
+
+    /// How it ended before its time, if it did and the socket is one of ours.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        self.traffic.and_then(|traffic| traffic.ended)
+    }
+
+    /// True if the peer had closed the connection, in all likelihood, before it saw a request: it
+    /// was reused, has ended, and nothing was read.
+    ///
+    /// No pool can rule this out: a server may close an idle connection at the moment it is used.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        let Some(Traffic { read: 0, ended: Some(ended), .. }) = self.traffic else { return false };
+        let is_end = match ended {
+            Ended::Eof => true,
+            Ended::Error(kind) => matches!(
+                kind,
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::NotConnected
+                    | io::ErrorKind::UnexpectedEof
+            ),
+            Ended::ShutDown => false,
+        };
+        self.is_reused && is_end
+    }
+}

@@ -1,0 +1,464 @@
+//! The handles: a pool, and one endpoint of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::clock::Deadline;
+use crate::connector::{Connector, TcpConnector};
+use crate::core::Stats;
+use crate::driver::Driver;
+use crate::error::Error;
+use crate::guard::PooledConn;
+use crate::key::{Name, One};
+use crate::shared::{Home, Shared};
+use crate::sync::{Arc, Mutex, OnceLock};
+
+/// What [`Pool`]s and [`Endpoint`]s hold. Its drop, with the last of them, closes the pool.
+pub(crate) struct Handle<C: Connector> {
+    shared: Arc<Shared<C>>,
+    driver: OnceLock<Driver<C>>,
+    /// Held while the driver starts, so that it starts once.
+    starting: Mutex<()>,
+}
+
+impl<C: Connector> Handle<C> {
+    /// Starts the driver, unless it runs.
+    fn start(&self) -> Result<(), Error> {
+        if self.driver.get().is_some() {
+            return Ok(());
+        }
+        self.start_driver()
+    }
+
+    #[cold]
+    fn start_driver(&self) -> Result<(), Error> {
+        let starting = self.starting.lock();
+        if self.driver.get().is_none() {
+            let driver = Driver::start(&self.shared).map_err(Error::driver)?;
+            let first = self.driver.set(driver);
+            debug_assert!(first.is_ok(), "bug: the driver was started twice");
+        }
+        drop(starting);
+        Ok(())
+    }
+}
+
+impl<C: Connector> Drop for Handle<C> {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+/// A pool of connections, to any number of endpoints. Cloning makes a second handle to it.
+///
+/// Costs plain memory until the first connect, which starts its driver: a reaper thread, and crew
+/// threads that come and go. When the last handle ([`Pool`] or [`Endpoint`]) is dropped, the pool
+/// is [closed](Pool::close).
+///
+/// # Examples
+///
+/// ```
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let address = server.local_addr()?.to_string();
+/// use std::time::Duration;
+/// use warmline::{Pool, TcpConnector};
+///
+/// let pool = Pool::builder(TcpConnector::new())
+///     .max_per_endpoint(50)
+///     .idle_timeout(Duration::from_secs(30))
+///     .build()?;
+/// let conn = pool.get(&address)?; // "host:port"
+/// assert_eq!(pool.stats().in_use(), 1);
+/// # Ok::<(), warmline::Error>(())
+/// # .map_err(std::io::Error::from)
+/// ```
+pub struct Pool<C: Connector>(Arc<Handle<C>>);
+
+impl Pool<TcpConnector> {
+    /// A pool of plain TCP connections with the default settings.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the defaults fit each other")]
+    pub fn tcp() -> Self {
+        Self::builder(TcpConnector::new()).build().expect("the defaults fit each other")
+    }
+}
+
+impl<C: Connector> Pool<C> {
+    pub(crate) fn from_shared(shared: Shared<C>) -> Self {
+        let shared = Arc::new(shared);
+        Self(Arc::new(Handle { shared, driver: OnceLock::new(), starting: Mutex::default() }))
+    }
+
+    /// Checks out a connection to the endpoint of that name, waiting for one if need be.
+    ///
+    /// Prefers the idle connection that was used last, opens another if there is room, and else
+    /// waits its turn; takes whatever comes first. Waits for
+    /// [`checkout_timeout`](crate::Builder::checkout_timeout) at the most (default 5 s).
+    ///
+    /// # Blocking
+    ///
+    /// Until its deadline, on its own hand-over only: never on a connect, a name look-up or the
+    /// connector's code, which run on other threads.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) if the name makes no sense;
+    /// [`Connect`](crate::ErrorKind::Connect) if no connection could be opened and none is open;
+    /// [`Timeout`](crate::ErrorKind::Timeout) if none came free in time;
+    /// [`Saturated`](crate::ErrorKind::Saturated) if too many wait already;
+    /// [`Rejected`](crate::ErrorKind::Rejected) on the pool's own threads (in `Connector::open`,
+    /// say); [`Closed`](crate::ErrorKind::Closed).
+    #[doc(alias = "acquire")]
+    #[inline]
+    pub fn get<N: Name<C::Key> + ?Sized>(&self, name: &N) -> Result<PooledConn<C>, Error> {
+        let home = self.0.shared.find(name)?;
+        checkout(&self.0, home, None)
+    }
+
+    /// Like [`get`](Pool::get), with a time-out of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Pool::get).
+    #[inline]
+    pub fn get_timeout<N: Name<C::Key> + ?Sized>(
+        &self,
+        name: &N,
+        timeout: Duration,
+    ) -> Result<PooledConn<C>, Error> {
+        let home = self.0.shared.find(name)?;
+        checkout(&self.0, home, Some(timeout))
+    }
+
+    /// Checks out an idle connection, if there is one. Never waits, never connects.
+    ///
+    /// If all that are idle need a check first ([`Connector::check`]), starts one and returns
+    /// `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) if the name makes no sense.
+    pub fn try_get<N: Name<C::Key> + ?Sized>(
+        &self,
+        name: &N,
+    ) -> Result<Option<PooledConn<C>>, Error> {
+        let home = self.0.shared.find_known(name)?;
+        Ok(home.and_then(try_checkout))
+    }
+
+    /// A handle to one endpoint: saves looking up its name, and keeps the pool open.
+    ///
+    /// If [`min_idle`](crate::Builder::min_idle) is set, connections begin to be opened.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) if the name makes no sense;
+    /// [`Closed`](crate::ErrorKind::Closed).
+    pub fn endpoint<N: Name<C::Key> + ?Sized>(&self, name: &N) -> Result<Endpoint<C>, Error> {
+        let home = self.0.shared.find(name)?;
+        if self.0.shared.settings.limits.min_idle > 0 {
+            self.0.start()?;
+            self.0.shared.keep(&home);
+        }
+        Ok(Endpoint { home, handle: Arc::clone(&self.0) })
+    }
+
+    /// The counts over all endpoints, at this moment.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.shared.stats(None)
+    }
+
+    /// Ends all connections: idle ones now, those in use when they come back. New ones take their
+    /// place as they are needed.
+    pub fn evict_all(&self) {
+        for home in self.0.shared.all_homes() {
+            self.0.shared.evict(&home);
+        }
+    }
+
+    /// Ends the pool: no more checkouts, whoever waits gets [`Closed`](crate::ErrorKind::Closed)
+    /// at once, idle connections are closed, those in use when they come back.
+    ///
+    /// Does nothing the second time. Does not wait; see [`drain`](Pool::drain).
+    pub fn close(&self) {
+        self.0.shared.close();
+    }
+
+    /// [Closes](Pool::close) the pool and waits until every connection has come back and is closed.
+    ///
+    /// # Blocking
+    ///
+    /// On the users of connections and on the connector's `close`, until `deadline` at the most.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](crate::ErrorKind::Timeout) if some were still out at the deadline: the pool is
+    /// closed all the same, and they are closed when they come back.
+    /// [`Rejected`](crate::ErrorKind::Rejected) on the pool's own threads.
+    pub fn drain(&self, deadline: Deadline) -> Result<(), Error> {
+        self.close();
+        if crate::sync::must_not_wait_for(self.0.shared.id) {
+            return Err(Error::rejected());
+        }
+        self.0.shared.await_end(deadline)?;
+        let is_joined = self.0.driver.get().is_none_or(|driver| driver.join_crew(deadline));
+        if is_joined {
+            return Ok(());
+        }
+        let counts = self.stats().counts;
+        Err(Error::timeout("the connector's calls had not returned", counts, None))
+    }
+}
+
+impl<C: Connector<Key = One>> Pool<C> {
+    /// The one endpoint of a connector that has one.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the key is given, and the plan was checked")]
+    pub fn only(&self) -> Endpoint<C> {
+        self.endpoint(&One).expect("an endpoint without a name cannot be misnamed")
+    }
+}
+
+impl<C: Connector> Clone for Pool<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<C: Connector> fmt::Debug for Pool<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.0.shared.settings.name)
+            .field("limits", &self.0.shared.settings.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One endpoint of a pool. Cloning makes a second handle to it.
+///
+/// Keeps the pool open. For hot paths: a checkout through it looks up no name.
+///
+/// # Examples
+///
+/// ```
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let address = server.local_addr()?;
+/// use std::time::Duration;
+/// use warmline::{Address, Pool};
+///
+/// let endpoint = Pool::tcp().endpoint(&address)?;
+/// assert_eq!(endpoint.warm(3, Duration::from_secs(1))?, 3);
+/// let conn = endpoint.get()?;
+/// assert_eq!((endpoint.stats().idle(), endpoint.stats().in_use()), (2, 1));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Endpoint<C: Connector> {
+    home: Arc<Home<C>>,
+    handle: Arc<Handle<C>>,
+}
+
+impl<C: Connector> Endpoint<C> {
+    /// Checks out a connection, waiting for one if need be. See [`Pool::get`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::get`], but for the name.
+    #[doc(alias = "acquire")]
+    #[inline]
+    pub fn get(&self) -> Result<PooledConn<C>, Error> {
+        checkout(&self.handle, Arc::clone(&self.home), None)
+    }
+
+    /// Like [`get`](Endpoint::get), with a time-out of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Endpoint::get).
+    #[inline]
+    pub fn get_timeout(&self, timeout: Duration) -> Result<PooledConn<C>, Error> {
+        checkout(&self.handle, Arc::clone(&self.home), Some(timeout))
+    }
+
+    /// Checks out an idle connection, if there is one. Never waits, never connects. See
+    /// [`Pool::try_get`].
+    #[must_use]
+    pub fn try_get(&self) -> Option<PooledConn<C>> {
+        try_checkout(Arc::clone(&self.home))
+    }
+
+    /// Runs one exchange, and repeats it on another connection iff the first turned out to be
+    /// [stale](crate::Exchange::is_stale) and `repeat` allows it.
+    ///
+    /// Each repeat uses up a connection that had died while it was idle; one that was opened for
+    /// this exchange is never followed by another. All checkouts together wait for
+    /// [`checkout_timeout`](crate::Builder::checkout_timeout) at the most.
+    ///
+    /// # Blocking
+    ///
+    /// As [`get`](Endpoint::get), and as `exchange` does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Endpoint::get), and the last one of `exchange`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{self, Read, Write};
+    /// use warmline::{Endpoint, Repeat, TcpConnector};
+    ///
+    /// fn ping(redis: &Endpoint<TcpConnector>) -> io::Result<[u8; 7]> {
+    ///     // A PING may be sent twice, whatever became of the first.
+    ///     redis.run(Repeat::Always, |conn| {
+    ///         conn.write_all(b"PING\r\n")?;
+    ///         let mut pong = [0; 7];
+    ///         conn.read_exact(&mut pong)?;
+    ///         Ok(pong)
+    ///     })
+    /// }
+    /// ```
+    pub fn run<T, E: From<Error>>(
+        &self,
+        repeat: Repeat,
+        mut exchange: impl FnMut(&mut PooledConn<C>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let deadline = Deadline::after(self.handle.shared.settings.checkout_timeout);
+        loop {
+            let mut conn = self.get_timeout(deadline.remaining())?;
+            let error = match exchange(&mut conn) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let happened = PooledConn::exchange(&mut conn);
+            let may_repeat = match (repeat, happened.written()) {
+                (Repeat::IfUnwritten, written) => happened.is_stale() && written == Some(0),
+                (Repeat::Always, Some(_)) => happened.is_stale(),
+                // What happened cannot be seen; a connection opened just now was not stale.
+                (Repeat::Always, None) => happened.is_reused(),
+            };
+            if !may_repeat {
+                return Err(error);
+            }
+            PooledConn::discard(conn);
+        }
+    }
+
+    /// Opens connections ahead of need, until `count` are open (idle, in use or being checked).
+    ///
+    /// Returns how many are: fewer than `count` if the limits, the deadline or failures came first.
+    ///
+    /// # Blocking
+    ///
+    /// Until they are open, for `timeout` at the most.
+    ///
+    /// # Errors
+    ///
+    /// Only if none is open: [`Connect`](crate::ErrorKind::Connect),
+    /// [`Timeout`](crate::ErrorKind::Timeout), [`Closed`](crate::ErrorKind::Closed),
+    /// [`Rejected`](crate::ErrorKind::Rejected).
+    pub fn warm(&self, count: usize, timeout: Duration) -> Result<usize, Error> {
+        self.handle.start()?;
+        self.home.warm(count, timeout)
+    }
+
+    /// Ends the endpoint's connections: idle ones now, those in use when they come back.
+    pub fn evict(&self) {
+        self.handle.shared.evict(&self.home);
+    }
+
+    /// The endpoint's counts, at this moment.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.handle.shared.stats(Some(&self.home))
+    }
+
+    /// What tells this endpoint apart from others.
+    #[must_use]
+    pub fn key(&self) -> &C::Key {
+        &self.home.key
+    }
+
+    /// A handle to the pool that this is an endpoint of.
+    #[must_use]
+    pub fn pool(&self) -> Pool<C> {
+        Pool(Arc::clone(&self.handle))
+    }
+}
+
+impl<C: Connector<Key = One>> Endpoint<C> {
+    /// A pool of its own, with the default settings, for a connector that has one endpoint.
+    ///
+    /// For other settings: `Pool::builder(connector)…build()?.only()`.
+    ///
+    /// # Panics
+    ///
+    /// If the connector's plan makes no sense (a host without a name, say).
+    #[must_use]
+    pub fn of(connector: C) -> Self {
+        let pool = Pool::builder(connector).build().expect("the defaults fit each other");
+        pool.only()
+    }
+}
+
+impl<C: Connector> Clone for Endpoint<C> {
+    fn clone(&self) -> Self {
+        Self { home: Arc::clone(&self.home), handle: Arc::clone(&self.handle) }
+    }
+}
+
+impl<C: Connector> fmt::Debug for Endpoint<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("key", &self.home.key)
+            .field("pool", &self.handle.shared.settings.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// When [`Endpoint::run`] may repeat an exchange on another connection.
+///
+/// ```
+/// use warmline::Repeat;
+///
+/// let repeat = if "GET" == "GET" { Repeat::Always } else { Repeat::IfUnwritten };
+/// # assert_eq!(repeat, Repeat::Always);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Repeat {
+    /// If no byte of it was written: the peer cannot have seen it.
+    IfUnwritten,
+    /// Whenever the connection was stale: for exchanges that do no harm when done twice.
+    Always,
+}
+
+#[inline]
+fn checkout<C: Connector>(
+    handle: &Handle<C>,
+    home: Arc<Home<C>>,
+    timeout: Option<Duration>,
+) -> Result<PooledConn<C>, Error> {
+    match home.checkout_fast() {
+        Some(grant) => Ok(PooledConn::new(grant, home)),
+        None => checkout_slow(handle, home, timeout),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn checkout_slow<C: Connector>(
+    handle: &Handle<C>,
+    home: Arc<Home<C>>,
+    timeout: Option<Duration>,
+) -> Result<PooledConn<C>, Error> {
+    handle.start()?;
+    let timeout = timeout.unwrap_or(home.shared.settings.checkout_timeout);
+    let grant = home.checkout_slow(timeout)?;
+    Ok(PooledConn::new(grant, home))
+}
+
+fn try_checkout<C: Connector>(home: Arc<Home<C>>) -> Option<PooledConn<C>> {
+    let grant = home.try_checkout()?;
+    Some(PooledConn::new(grant, home))
+}
