@@ -104,17 +104,14 @@ pub enum Failure {
 impl Failure {
     /// Sorts an error that a socket or a connector reported.
     pub(crate) fn of(error: &(dyn StdError + 'static)) -> Self {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            if let Some(error) = error.downcast_ref::<io::Error>() {
-                let failure = Self::of_io(error);
-                if failure != Self::Other {
-                    return failure;
-                }
-            }
-            cause = error.source();
+        let Some(io_error) = error.downcast_ref::<io::Error>() else {
+            return error.source().map_or(Self::Other, Self::of);
+        };
+        match (Self::of_io(io_error), io_error.get_ref()) {
+            // An error wrapped in an `io::Error` is not its source but what it holds.
+            (Self::Other, Some(inner)) => Self::of(inner),
+            (failure, _) => failure,
         }
-        Self::Other
     }
 
     fn of_io(error: &io::Error) -> Self {
@@ -384,7 +381,11 @@ impl fmt::Display for Error {
             write!(f, " ({counts})")?;
         }
         if let Some((failure, age)) = &inner.failure {
-            write!(f, "; last attempt, {age:.0?} ago: {failure}")?;
+            f.write_str("; last attempt")?;
+            if *age >= Duration::from_millis(1) {
+                write!(f, ", {age:.0?} ago")?;
+            }
+            write!(f, ": {failure}")?;
         }
         Ok(())
     }

@@ -134,6 +134,10 @@ impl FromStr for Address {
         let Some((host, port)) = text.rsplit_once(':') else {
             return Err(Error::config(format!("address \"{text}\": the port is missing")));
         };
+        if host.contains(':') && !host.starts_with('[') {
+            let why = "an IPv6 address before a port needs brackets, as in [::1]:80";
+            return Err(Error::config(format!("address \"{text}\": {why}")));
+        }
         let Ok(port) = port.parse() else {
             let why = "the port is not a number from 1 to 65535";
             return Err(Error::config(format!("address \"{text}\": {why}")));
@@ -328,9 +332,10 @@ mod tests {
             ("127.0.0.1:0", "port 0"),
             (":80", "host is empty"),
             (".:80", "host is empty"),
-            ("::1:80", "no host name"),
+            ("::1:80", "needs brackets"),
             ("a b:80", "no host name"),
-            ("http://a:80", "no host name"),
+            ("http://a:80", "needs brackets"),
+            ("a/b:80", "no host name"),
             ("user@a:80", "no host name"),
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();

@@ -373,6 +373,11 @@ impl<C: Connector> Endpoint<C> {
         self.handle.shared.stats(Some(&self.home))
     }
 
+    #[cfg(test)]
+    pub(crate) fn told(&self) -> usize {
+        self.handle.shared.told(&self.home)
+    }
+
     /// What tells this endpoint apart from others.
     #[must_use]
     pub fn key(&self) -> &C::Key {

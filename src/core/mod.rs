@@ -146,6 +146,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn told(&self, endpoint: u32) -> usize {
+        self.endpoints.at(endpoint).told
+    }
+
     pub(crate) fn stats(&self, endpoint: u32) -> Stats {
         let counters = self.endpoints.at(endpoint).counters.clone();
         Stats { counts: self.counts(endpoint), counters, events_dropped: 0 }

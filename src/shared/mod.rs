@@ -7,6 +7,8 @@
 mod judge;
 mod names;
 mod seat;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 pub(crate) use self::judge::guarded;
@@ -427,6 +429,12 @@ impl<C: Connector> Shared<C> {
         drop(state);
         stats.events_dropped = self.events_dropped.load(Ordering::Relaxed);
         stats
+    }
+
+    /// Waiters that were told to look and have not looked yet.
+    #[cfg(test)]
+    pub(crate) fn told(&self, home: &Home<C>) -> usize {
+        self.state.lock().core.told(home.place)
     }
 
     /// A handle was made on this endpoint.
