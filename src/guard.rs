@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::connector::{Connector, Ended};
-use crate::core::{Grant, Lease};
 use crate::observe::CloseReason;
-use crate::shared::Home;
+use crate::shared::{Boxed, Held, Home};
 use crate::sync::Arc;
 
 /// A connection on loan from a pool. Goes back when dropped.
@@ -39,21 +38,30 @@ use crate::sync::Arc;
 #[must_use = "the connection goes back to the pool at once"]
 pub struct PooledConn<C: Connector> {
     /// Present until drop.
-    conn: Option<C::Conn>,
+    held: Option<Boxed<C>>,
     home: Arc<Home<C>>,
-    lease: Lease,
 }
 
 impl<C: Connector> PooledConn<C> {
     #[inline]
-    pub(crate) fn new(grant: Grant<C::Conn>, home: Arc<Home<C>>) -> Self {
-        Self { conn: Some(grant.conn), home, lease: grant.lease }
+    pub(crate) fn new(held: Boxed<C>, home: Arc<Home<C>>) -> Self {
+        Self { held: Some(held), home }
+    }
+
+    #[inline]
+    fn held(&self) -> &Held<C::Conn> {
+        self.held.as_ref().expect("present until drop")
+    }
+
+    #[inline]
+    fn held_mut(&mut self) -> &mut Held<C::Conn> {
+        self.held.as_mut().expect("present until drop")
     }
 
     /// Closes the connection instead of giving it back, for whatever reason its user has.
     pub fn discard(mut conn: Self) {
-        if let Some(inner) = conn.conn.take() {
-            conn.home.discard(inner, conn.lease, CloseReason::Discarded);
+        if let Some(held) = conn.held.take() {
+            conn.home.discard(held, CloseReason::Discarded);
         }
     }
 
@@ -78,9 +86,9 @@ impl<C: Connector> PooledConn<C> {
     #[must_use = "the connection is closed if it is not used"]
     #[expect(clippy::missing_panics_doc, reason = "the connection is present until drop")]
     pub fn detach(mut conn: Self) -> C::Conn {
-        let inner = conn.conn.take().expect("present until drop");
-        conn.home.detach(conn.lease);
-        inner
+        let held = conn.held.take().expect("present until drop");
+        conn.home.detach(held.lease);
+        held.conn
     }
 
     /// The key of the endpoint it is connected to.
@@ -92,24 +100,24 @@ impl<C: Connector> PooledConn<C> {
     /// True if it was checked out before; false if it was opened for this checkout.
     #[must_use]
     pub fn is_reused(conn: &Self) -> bool {
-        conn.lease.uses > 0
+        conn.held().lease.uses > 0
     }
 
     /// How long ago it was opened.
     #[must_use]
     pub fn age(conn: &Self) -> Duration {
-        clock::mono().since(conn.lease.born)
+        clock::mono().since(conn.held().lease.born)
     }
 
     /// What happened on it since it was checked out.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "the connection is present until drop")]
     pub fn exchange(conn: &mut Self) -> Exchange {
-        let inner = conn.conn.as_mut().expect("present until drop");
+        let Held { conn: inner, lease } = &mut **conn.held.as_mut().expect("present until drop");
         let socket = conn.home.shared.connector.socket(inner);
         Exchange {
-            is_reused: conn.lease.uses > 0,
-            idle_for: Duration::from_nanos(conn.lease.idle_for),
+            is_reused: lease.uses > 0,
+            idle_for: Duration::from_nanos(lease.idle_for),
             traffic: socket.map(|socket| Traffic {
                 written: socket.bytes_written(),
                 read: socket.bytes_read(),
@@ -122,8 +130,8 @@ impl<C: Connector> PooledConn<C> {
 impl<C: Connector> Drop for PooledConn<C> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(conn) = self.conn.take() {
-            self.home.checkin(conn, self.lease);
+        if let Some(held) = self.held.take() {
+            self.home.checkin(held);
         }
     }
 }
@@ -133,14 +141,14 @@ impl<C: Connector> Deref for PooledConn<C> {
 
     #[inline]
     fn deref(&self) -> &C::Conn {
-        self.conn.as_ref().expect("present until drop")
+        &self.held().conn
     }
 }
 
 impl<C: Connector> DerefMut for PooledConn<C> {
     #[inline]
     fn deref_mut(&mut self) -> &mut C::Conn {
-        self.conn.as_mut().expect("present until drop")
+        &mut self.held_mut().conn
     }
 }
 

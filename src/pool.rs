@@ -32,6 +32,9 @@ impl<C: Connector> Handle<C> {
 
     #[cold]
     fn start_driver(&self) -> Result<(), Error> {
+        if self.shared.is_closed() {
+            return Err(Error::closed());
+        }
         let starting = self.starting.lock();
         if self.driver.get().is_none() {
             let driver = Driver::start(&self.shared).map_err(Error::driver)?;
@@ -445,7 +448,7 @@ fn checkout<C: Connector>(
     timeout: Option<Duration>,
 ) -> Result<PooledConn<C>, Error> {
     match home.checkout_fast() {
-        Some(grant) => Ok(PooledConn::new(grant, home)),
+        Some(held) => Ok(PooledConn::new(held, home)),
         None => checkout_slow(handle, home, timeout),
     }
 }
@@ -459,11 +462,11 @@ fn checkout_slow<C: Connector>(
 ) -> Result<PooledConn<C>, Error> {
     handle.start()?;
     let timeout = timeout.unwrap_or(home.shared.settings.checkout_timeout);
-    let grant = home.checkout_slow(timeout)?;
-    Ok(PooledConn::new(grant, home))
+    let held = home.checkout_slow(timeout)?;
+    Ok(PooledConn::new(held, home))
 }
 
 fn try_checkout<C: Connector>(home: Arc<Home<C>>) -> Option<PooledConn<C>> {
-    let grant = home.try_checkout()?;
-    Some(PooledConn::new(grant, home))
+    let held = home.try_checkout()?;
+    Some(PooledConn::new(held, home))
 }

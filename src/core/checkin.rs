@@ -3,7 +3,7 @@
 use crate::clock::{Now, Stamp};
 use crate::core::Core;
 use crate::core::effects::{Action, Answer, Effects, Upkeep};
-use crate::core::entry::{Attempt, Lease, State};
+use crate::core::entry::{Attempt, State};
 use crate::core::slab::Token;
 use crate::observe::CloseReason;
 
@@ -26,11 +26,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn park(
         &mut self,
         endpoint: u32,
-        lease: &Lease,
+        token: Token,
         conn: T,
         wall: Stamp,
     ) -> Result<(), T> {
-        let Some(entry) = self.entries.get(lease.token) else { return Err(conn) };
+        let Some(entry) = self.entries.get(token) else { return Err(conn) };
         let place = self.endpoints.at(endpoint);
         // Closing a pool makes every epoch old.
         let is_welcome = !entry.hung_up
@@ -44,12 +44,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return Err(conn);
         }
         self.endpoints.at_mut(endpoint).in_use -= 1;
-        self.rest(lease.token.index, conn, wall);
+        self.rest(token.index, conn, wall);
         Ok(())
     }
 
     /// Puts a connection on top of the idle ones.
-    #[inline]
+    #[inline(always)]
     fn rest(&mut self, index: u32, conn: T, wall: Stamp) {
         let entry = self.entries.at_mut(index);
         entry.conn = Some(conn);

@@ -63,7 +63,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     }
 
     /// Takes an idle connection out of the pool.
-    #[inline]
+    #[inline(always)]
     fn lend(&mut self, index: u32, idle_for: u64, wall: Stamp) -> Option<Grant<T>> {
         let endpoint = self.entries.at(index).endpoint;
         let place = self.endpoints.at_mut(endpoint);

@@ -10,7 +10,7 @@ use crate::core::effects::{Action, Answer, Closing, Effects};
 use crate::core::entry::{Attempt, Entry, State};
 use crate::core::slab::{Links, Token};
 use crate::core::timers::Timer;
-use crate::error::{ConnectFailure, Phase};
+use crate::error::{ConnectFailure, Failure, Phase};
 use crate::observe::CloseReason;
 use crate::sync::Arc;
 
@@ -242,6 +242,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let state = entry.state;
         let hung_up = entry.hung_up;
         let result = match (state, result) {
+            (State::Connecting(Attempt::Interrupted | Attempt::Stuck), Err(failure))
+                if failure.failure == Failure::Timeout =>
+            {
+                Err(failure)
+            }
+            // Whatever it is, it came after the deadline.
             (State::Connecting(Attempt::Interrupted | Attempt::Stuck), result) => {
                 if let Ok(conn) = result {
                     // It was never counted as open.
@@ -254,7 +260,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 let (born, reason) = (entry.born, CloseReason::PeerClosed);
                 fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
                 let cause = std::io::Error::from(std::io::ErrorKind::ConnectionReset).into();
-                let failure = crate::error::Failure::Other;
+                let failure = Failure::Other;
                 Err(Arc::new(ConnectFailure { failure, phase: Phase::Open, took, cause }))
             }
             (_, result) => result,
@@ -439,9 +445,15 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 self.connect_failed(endpoint, failure, now, fx);
                 return;
             }
-            // The crew keeps threads free for these; one will come.
-            Attempt::Queued | Attempt::Stuck => return,
-            Attempt::Running { interruptible: true, .. } => {
+            // The crew keeps threads free for these: one will come, and find it is too late.
+            Attempt::Queued => {
+                self.set_attempt(token, Attempt::Interrupted);
+                return;
+            }
+            Attempt::Stuck => return,
+            // Connecting ends at its deadline by itself.
+            Attempt::Running { interruptible: true, .. }
+            | Attempt::Running { phase: Phase::Connect, .. } => {
                 self.set_attempt(token, Attempt::Interrupted);
                 self.set_timer(index, Some(now.mono.plus(INTERRUPT_GRACE)), fx);
                 fx.act(Action::Interrupt(token));

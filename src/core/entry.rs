@@ -90,7 +90,7 @@ pub(crate) struct Grant<T> {
 }
 
 /// What a guard knows of its connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Lease {
     pub(crate) token: Token,
     pub(crate) epoch: u32,

@@ -118,10 +118,6 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         true
     }
 
-    pub(crate) fn is_unused(&self, endpoint: u32) -> bool {
-        self.endpoints.at(endpoint).is_unused()
-    }
-
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed
     }

@@ -1,7 +1,7 @@
 //! Numbered places that are used again, and lists threaded through them.
 
 /// Names a place and who held it when the token was made: stale tokens find nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Token {
     pub(crate) index: u32,
     generation: u32,

@@ -9,7 +9,7 @@ use crate::connector::{Connector, Opening, Socket, SocketOptions, Start, Watch};
 use crate::core::{Token, Upkeep};
 use crate::error::{BoxError, ConnectFailure, Failure, Phase};
 use crate::observe::CloseReason;
-use crate::shared::{Home, guarded};
+use crate::shared::{Boxed, Held, Home, guarded};
 use crate::sync::Arc;
 
 /// One attempt to connect, from the name to the finished connection.
@@ -31,7 +31,7 @@ pub(crate) fn open<C: Connector>(home: &Arc<Home<C>>, token: Token, deadline: De
         return; // its deadline passed in the queue, or the pool was closed
     }
     let attempt = Attempt { home, token, deadline, began: clock::mono() };
-    let result = attempt.run(phase);
+    let result = attempt.run(phase).map(Held::new);
     home.shared.unshield(token);
     if result.is_ok() {
         home.shared.note_connected(home, clock::mono().since(attempt.began));
@@ -142,7 +142,7 @@ impl<C: Connector> Attempt<'_, C> {
 pub(crate) fn upkeep<C: Connector>(
     home: &Arc<Home<C>>,
     token: Token,
-    conn: C::Conn,
+    conn: Boxed<C>,
     upkeep: Upkeep,
     deadline: Deadline,
 ) {
@@ -157,12 +157,12 @@ pub(crate) fn upkeep<C: Connector>(
     };
     let mut conn = conn;
     let result = guarded(|| {
-        limit(home, token, &mut conn, deadline)?;
+        limit(home, token, &mut conn.conn, deadline)?;
         match upkeep {
-            Upkeep::Check => shared.connector.check(&mut conn, deadline)?,
-            Upkeep::Settle => shared.connector.settle(&mut conn, deadline)?,
+            Upkeep::Check => shared.connector.check(&mut conn.conn, deadline)?,
+            Upkeep::Settle => shared.connector.settle(&mut conn.conn, deadline)?,
         }
-        if let Some(socket) = shared.connector.socket(&mut conn) {
+        if let Some(socket) = shared.connector.socket(&mut conn.conn) {
             socket.unlimit(home.plan.socket_options())?;
         }
         Ok::<(), BoxError>(())

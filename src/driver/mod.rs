@@ -23,7 +23,7 @@ use crate::driver::crew::{Crew, Fate, Job, Kind, Mark};
 use crate::driver::worker::Worker;
 use crate::error::ConnectFailure;
 use crate::observe::CloseReason;
-use crate::shared::{Event, Hands, Home, Shared};
+use crate::shared::{Boxed, Event, Hands, Home, Shared};
 use crate::sync::{self, Arc, Mutex, Sender, Unparker, Weak, bounded};
 
 /// Events that may wait for a slow observer.
@@ -157,7 +157,7 @@ impl<C: Connector> Hands<C> for Ties<C> {
         &self,
         home: Arc<Home<C>>,
         token: Token,
-        conn: C::Conn,
+        conn: Boxed<C>,
         upkeep: Upkeep,
         deadline: Deadline,
     ) {
@@ -170,7 +170,7 @@ impl<C: Connector> Hands<C> for Ties<C> {
         });
     }
 
-    fn close(&self, home: Arc<Home<C>>, closing: Closing<C::Conn>) {
+    fn close(&self, home: Arc<Home<C>>, closing: Closing<Boxed<C>>) {
         // With no thread left, the caller's must do: it is the end of the pool, or of threads.
         let run = Box::new(move |_| home.shared.close_now(Some(&home), closing));
         self.submit(Job { kind: Kind::Upkeep, pool: self.pool, mark: Arc::default(), run });

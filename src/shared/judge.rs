@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::clock::{self, Now};
 use crate::connector::{Connector, Judgement, Reset, checkout_after};
-use crate::core::{Grant, Lease};
+use crate::core::Lease;
 use crate::observe::CloseReason;
-use crate::shared::Home;
+use crate::shared::{Boxed, Held, Home};
 use crate::sync::{self, Ordering};
 
 /// Calls user code, off every lock; a panic becomes its message.
@@ -34,39 +34,41 @@ enum Verdict {
 impl<C: Connector> Home<C> {
     /// An idle connection, on the fast path; `None` means that there is more to think about.
     #[inline]
-    pub(crate) fn checkout_fast(&self) -> Option<Grant<C::Conn>> {
+    pub(crate) fn checkout_fast(&self) -> Option<Boxed<C>> {
         let wall = clock::wall();
         let grant = self.shared.state.lock().core.checkout(self.place, wall)?;
-        if self.shared.is_plain && grant.lease.idle_for < self.shared.probe_after {
-            return Some(grant);
+        let idle_for = grant.lease.idle_for;
+        let held = Held::lend(grant);
+        if self.shared.is_plain && idle_for < self.shared.probe_after {
+            return Some(held);
         }
-        self.look(grant)
+        self.look(held)
     }
 
     /// Looks at a connection that is about to go out; closes it if it is of no use.
-    pub(crate) fn look(&self, mut grant: Grant<C::Conn>) -> Option<Grant<C::Conn>> {
-        let Some(reason) = self.objection(&mut grant) else { return Some(grant) };
-        self.discard(grant.conn, grant.lease, reason);
+    pub(crate) fn look(&self, mut held: Boxed<C>) -> Option<Boxed<C>> {
+        let Some(reason) = self.objection(&mut held) else { return Some(held) };
+        self.discard(held, reason);
         None
     }
 
-    fn objection(&self, grant: &mut Grant<C::Conn>) -> Option<CloseReason> {
-        let idle_for = grant.lease.idle_for;
+    fn objection(&self, held: &mut Held<C::Conn>) -> Option<CloseReason> {
+        let idle_for = held.lease.idle_for;
         let shared = &*self.shared;
         let has_rested = idle_for >= shared.probe_after;
         if shared.is_plain {
-            let socket = shared.connector.socket(&mut grant.conn)?;
+            let socket = shared.connector.socket(&mut held.conn)?;
             return if has_rested { socket.probe() } else { None };
         }
         let looked = guarded(|| {
             if has_rested {
-                let socket = shared.connector.socket(&mut grant.conn);
+                let socket = shared.connector.socket(&mut held.conn);
                 if let Some(reason) = socket.and_then(|socket| socket.probe()) {
                     return Some(reason);
                 }
             }
             let when = checkout_after(Duration::from_nanos(idle_for));
-            let is_open = shared.connector.is_open(&mut grant.conn, when);
+            let is_open = shared.connector.is_open(&mut held.conn, when);
             if is_open { None } else { Some(CloseReason::NotOpen) }
         });
         looked.unwrap_or_else(|panic| {
@@ -77,42 +79,42 @@ impl<C: Connector> Home<C> {
 
     /// A guard gives its connection back.
     #[inline]
-    pub(crate) fn checkin(&self, mut conn: C::Conn, lease: Lease) {
+    pub(crate) fn checkin(&self, mut held: Boxed<C>) {
         let shared = &*self.shared;
-        match self.judge(&mut conn, &lease) {
+        match self.judge(&mut held) {
             Verdict::Ready => {
                 if !shared.is_waiting.load(Ordering::Relaxed) {
-                    let wall = clock::wall();
+                    let (wall, token) = (clock::wall(), held.lease.token);
                     let mut state = shared.state.lock();
-                    match state.core.park(self.place, &lease, conn, wall) {
+                    match state.core.park(self.place, token, held, wall) {
                         Ok(()) => return,
-                        Err(unparked) => conn = unparked,
+                        Err(unparked) => held = unparked,
                     }
                     drop(state);
                 }
-                self.checkin_slow(conn, lease);
+                self.checkin_slow(held);
             }
             Verdict::Later => {
                 let now = Now::read();
-                shared.transact(|core, fx| core.settle(lease.token, conn, now, fx));
+                shared.transact(|core, fx| core.settle(held.lease.token, held, now, fx));
             }
-            Verdict::Close(reason) => self.discard(conn, lease, reason),
+            Verdict::Close(reason) => self.discard(held, reason),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn checkin_slow(&self, conn: C::Conn, lease: Lease) {
+    fn checkin_slow(&self, held: Boxed<C>) {
         let now = Now::read();
-        self.shared.transact(|core, fx| core.checkin(lease.token, conn, now, fx));
+        self.shared.transact(|core, fx| core.checkin(held.lease.token, held, now, fx));
     }
 
     /// Closes a connection that is in use.
     #[cold]
     #[inline(never)]
-    pub(crate) fn discard(&self, conn: C::Conn, lease: Lease, reason: CloseReason) {
+    pub(crate) fn discard(&self, held: Boxed<C>, reason: CloseReason) {
         let now = Now::read();
-        self.shared.transact(|core, fx| core.discard(lease.token, conn, reason, now, fx));
+        self.shared.transact(|core, fx| core.discard(held.lease.token, held, reason, now, fx));
     }
 
     /// Frees the room of a connection that its user keeps.
@@ -122,8 +124,9 @@ impl<C: Connector> Home<C> {
     }
 
     #[inline]
-    fn judge(&self, conn: &mut C::Conn, lease: &Lease) -> Verdict {
+    fn judge(&self, held: &mut Held<C::Conn>) -> Verdict {
         let shared = &*self.shared;
+        let Held { conn, lease } = held;
         if std::thread::panicking() {
             return Verdict::Close(CloseReason::Panicked);
         }

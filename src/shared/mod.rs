@@ -22,7 +22,7 @@ use smallvec::SmallVec;
 use crate::clock::{self, Deadline, Now, Stamp};
 use crate::config::Settings;
 use crate::connector::{Connector, Plan, sealed};
-use crate::core::{Action, Closing, Core, Effects, Stats, Token, Upkeep};
+use crate::core::{Action, Closing, Core, Effects, Grant, Lease, Stats, Token, Upkeep};
 use crate::error::{ConnectFailure, Phase};
 use crate::observe::{CloseReason, Closed, Connected, Observer};
 use crate::shared::names::Names;
@@ -53,7 +53,7 @@ pub(crate) struct Shared<C: Connector> {
     /// Tells pools apart on threads that work for several.
     pub(crate) id: u64,
     names: RwLock<Names<C>>,
-    seats: Mutex<Vec<Seat<C::Conn>>>,
+    seats: Mutex<Vec<Seat<Boxed<C>>>>,
     observer: Option<Arc<dyn Observer>>,
     pub(crate) events_dropped: AtomicU64,
     /// The driver, from the first connect on. Weak: handles hold it, guards do not.
@@ -65,9 +65,32 @@ pub(crate) struct Shared<C: Connector> {
     state: CachePadded<Mutex<State<C>>>,
 }
 
+/// A connection, and what its guard must know. On the heap, so that a checkout moves a pointer.
+pub(crate) struct Held<T> {
+    pub(crate) conn: T,
+    /// Of its present checkout, or of the last.
+    pub(crate) lease: Lease,
+}
+
+pub(crate) type Boxed<C> = Box<Held<<C as Connector>::Conn>>;
+
+impl<T> Held<T> {
+    pub(crate) fn new(conn: T) -> Box<Self> {
+        Box::new(Self { conn, lease: Lease::default() })
+    }
+
+    /// Notes the terms of a checkout.
+    #[inline]
+    fn lend(grant: Grant<Box<Self>>) -> Box<Self> {
+        let Grant { mut conn, lease } = grant;
+        conn.lease = lease;
+        conn
+    }
+}
+
 /// What the one lock guards.
 struct State<C: Connector> {
-    core: Core<C::Conn, Mailbox<C::Conn>>,
+    core: Core<Boxed<C>, Mailbox<Boxed<C>>>,
     homes: HashMap<u32, Weak<Home<C>>, RandomState>,
     /// Duplicates of sockets that are with the crew. Exactly one side takes one out: the crew when
     /// the call returns, or the reaper at the deadline.
@@ -83,12 +106,12 @@ pub(crate) trait Hands<C: Connector>: Send + Sync {
         &self,
         home: Arc<Home<C>>,
         token: Token,
-        conn: C::Conn,
+        conn: Boxed<C>,
         upkeep: Upkeep,
         deadline: Deadline,
     );
     /// Has a connection closed.
-    fn close(&self, home: Arc<Home<C>>, closing: Closing<C::Conn>);
+    fn close(&self, home: Arc<Home<C>>, closing: Closing<Boxed<C>>);
     /// The thread that has this attempt counts no more.
     fn abandon(&self, token: Token);
     fn wake_reaper(&self);
@@ -123,7 +146,7 @@ impl<C: Connector> State<C> {
 
 /// What is left to do after the lock: actions, with the endpoints and descriptors they concern.
 struct Deeds<C: Connector> {
-    fx: Effects<C::Conn, Mailbox<C::Conn>>,
+    fx: Effects<Boxed<C>, Mailbox<Boxed<C>>>,
     homes: SmallVec<[Option<Arc<Home<C>>>; 2]>,
     interrupted: SmallVec<[OwnedFd; 1]>,
 }
@@ -180,8 +203,8 @@ impl<C: Connector> Shared<C> {
     fn transact<R>(
         &self,
         decide: impl FnOnce(
-            &mut Core<C::Conn, Mailbox<C::Conn>>,
-            &mut Effects<C::Conn, Mailbox<C::Conn>>,
+            &mut Core<Boxed<C>, Mailbox<Boxed<C>>>,
+            &mut Effects<Boxed<C>, Mailbox<Boxed<C>>>,
         ) -> R,
     ) -> R {
         let mut deeds =
@@ -274,7 +297,7 @@ impl<C: Connector> Shared<C> {
     }
 
     /// Closes a connection that has left the pool: plain sockets here, all others on the crew.
-    fn close_connection(&self, home: Option<Arc<Home<C>>>, closing: Closing<C::Conn>) {
+    fn close_connection(&self, home: Option<Arc<Home<C>>>, closing: Closing<Boxed<C>>) {
         match (home, self.hands()) {
             (Some(home), Some(hands)) if !self.is_plain => hands.close(home, closing),
             (home, _) => self.close_now(home.as_deref(), closing),
@@ -282,9 +305,9 @@ impl<C: Connector> Shared<C> {
     }
 
     /// Closes a connection on this thread.
-    pub(crate) fn close_now(&self, home: Option<&Home<C>>, closing: Closing<C::Conn>) {
+    pub(crate) fn close_now(&self, home: Option<&Home<C>>, closing: Closing<Boxed<C>>) {
         let Closing { conn, reason, born, .. } = closing;
-        if let Err(panic) = guarded(|| self.connector.close(conn, reason)) {
+        if let Err(panic) = guarded(|| self.connector.close(conn.conn, reason)) {
             log::error!("a connector panicked while it closed a connection: {panic}");
         }
         let Some(home) = home else { return };
@@ -349,7 +372,7 @@ impl<C: Connector> Shared<C> {
         &self,
         home: &Home<C>,
         token: Token,
-        result: Result<C::Conn, Arc<ConnectFailure>>,
+        result: Result<Boxed<C>, Arc<ConnectFailure>>,
     ) {
         let now = Now::read();
         if let Err(failure) = &result {
@@ -371,7 +394,7 @@ impl<C: Connector> Shared<C> {
         &self,
         home: &Home<C>,
         token: Token,
-        conn: Option<C::Conn>,
+        conn: Option<Boxed<C>>,
         verdict: Result<(), CloseReason>,
     ) {
         let now = Now::read();

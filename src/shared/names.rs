@@ -1,6 +1,6 @@
 //! From names to endpoints.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
@@ -34,6 +34,13 @@ struct Known<C: Connector> {
     aliases: usize,
 }
 
+impl<C: Connector> Known<C> {
+    /// Whether anybody but the tables holds it: they do once by key, and once for each text.
+    fn is_held(&self) -> bool {
+        Arc::strong_count(&self.home) > 1 + self.aliases
+    }
+}
+
 impl<C: Connector> Names<C> {
     pub(crate) fn new() -> Self {
         Self {
@@ -43,7 +50,27 @@ impl<C: Connector> Names<C> {
             is_closed: false,
         }
     }
+
+    /// Takes endpoints out of both tables; what is returned is to be dropped after the lock.
+    fn take_out(&mut self, gone: &HashSet<u32, RandomState>) -> (Entries<C>, Texts<C>) {
+        if gone.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        let is_gone = |home: &Home<C>| gone.contains(&home.place);
+        let texts = std::mem::take(&mut self.by_text);
+        let (texts, kept): (Vec<_>, Vec<_>) =
+            texts.into_iter().partition(|(_, home)| is_gone(home));
+        self.by_text = kept.into_iter().collect();
+        let entries = std::mem::take(&mut self.by_key);
+        let (entries, kept): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|(_, known)| is_gone(&known.home));
+        self.by_key = kept.into_iter().collect();
+        (entries, texts)
+    }
 }
+
+type Entries<C> = Vec<(<C as Connector>::Key, Known<C>)>;
+type Texts<C> = Vec<(Box<str>, Arc<Home<C>>)>;
 
 impl<C: Connector> Shared<C> {
     /// The endpoint of that name. Made, if it was not known.
@@ -141,38 +168,22 @@ impl<C: Connector> Shared<C> {
     /// Forgets endpoints that nobody holds and where nothing happens.
     pub(crate) fn forget_unused(&self) {
         let mut fx = Effects::new();
-        let mut forgotten = Vec::new();
-        let mut texts = Vec::new();
+        let mut gone = HashSet::<u32, RandomState>::default();
         let mut names = self.names.write();
         let mut state = self.state.lock();
-        for (key, known) in &names.by_key {
+        for known in names.by_key.values() {
             let place = known.home.place;
-            // The tables' own: one by key, and one for each text.
-            let is_held = Arc::strong_count(&known.home) > 1 + known.aliases;
-            if !is_held && state.core.is_unused(place) {
-                state.core.forget_endpoint(place, &mut fx);
+            if !known.is_held() && state.core.forget_endpoint(place, &mut fx) {
                 state.homes.remove(&place);
-                forgotten.push((key.clone(), place));
+                gone.insert(place);
             }
         }
         drop(state);
-        if !forgotten.is_empty() {
-            let is_gone = |place| forgotten.iter().any(|&(_, gone)| gone == place);
-            let all = std::mem::take(&mut names.by_text);
-            let (gone, kept) = all.into_iter().partition(|(_, home)| is_gone(home.place));
-            texts = Vec::from_iter::<HashMap<_, _, RandomState>>(gone);
-            names.by_text = kept;
-        }
-        let homes: Vec<_> =
-            forgotten.iter().filter_map(|(key, _)| names.by_key.remove_entry(key)).collect();
+        let (keys, texts) = names.take_out(&gone);
         names.sweep_at = SWEEP_AT_LEAST.max(2 * names.by_key.len());
-        if names.by_key.is_empty() {
-            names.by_key.shrink_to_fit();
-            names.by_text.shrink_to_fit();
-        }
         drop(names);
         // Keys are dropped after both locks.
-        drop((forgotten, texts, homes, fx));
+        drop((keys, texts, fx));
     }
 
     /// Refuses new endpoints and lets go of all: homes hold the pool, and the pool held them.
@@ -188,8 +199,8 @@ impl<C: Connector> Shared<C> {
     /// Whether anybody but the tables holds the endpoint at `place`.
     pub(crate) fn held_endpoints(&self) -> Vec<u32> {
         let names = self.names.read();
-        let held = |known: &&Known<C>| Arc::strong_count(&known.home) > 1 + known.aliases;
-        names.by_key.values().filter(held).map(|known| known.home.place).collect()
+        let held = names.by_key.values().filter(|known| known.is_held());
+        held.map(|known| known.home.place).collect()
     }
 
     pub(crate) fn all_homes(&self) -> Vec<Arc<Home<C>>> {

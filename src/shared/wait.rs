@@ -7,7 +7,7 @@ use crate::connector::Connector;
 use crate::core::{Answer, Grant, LookAgain, Outcome, Refusal, Token};
 use crate::error::Error;
 use crate::shared::seat::Seat;
-use crate::shared::{Home, Shared};
+use crate::shared::{Boxed, Held, Home, Shared};
 use crate::sync;
 
 /// Seats kept for the next who must wait.
@@ -17,7 +17,7 @@ impl<C: Connector> Home<C> {
     /// A checkout that found nothing on the fast path: waits until its deadline if it must.
     #[cold]
     #[inline(never)]
-    pub(crate) fn checkout_slow(&self, timeout: Duration) -> Result<Grant<C::Conn>, Error> {
+    pub(crate) fn checkout_slow(&self, timeout: Duration) -> Result<Boxed<C>, Error> {
         let shared = &*self.shared;
         if sync::must_not_wait_for(shared.id) {
             return Err(Error::rejected().at(&self.label));
@@ -35,8 +35,8 @@ impl<C: Connector> Home<C> {
                 Outcome::Queued(token) => self.wait(&seat, token, deadline),
                 Outcome::Refused(refusal) => Err(self.refused(refusal)),
             };
-            match granted.map(|grant| self.look(grant)) {
-                Ok(Some(grant)) => break Ok(grant),
+            match granted.map(|grant| self.look(Held::lend(grant))) {
+                Ok(Some(held)) => break Ok(held),
                 // It turned out to be of no use and was closed: again, until the same deadline.
                 Ok(None) => {}
                 Err(error) => break Err(error.at(&self.label).after(clock::mono().since(began))),
@@ -47,22 +47,22 @@ impl<C: Connector> Home<C> {
     }
 
     /// A checkout that takes what is idle, or nothing.
-    pub(crate) fn try_checkout(&self) -> Option<Grant<C::Conn>> {
+    pub(crate) fn try_checkout(&self) -> Option<Boxed<C>> {
         loop {
             let now = Now::read();
             let grant = self.shared.transact(|core, fx| core.try_checkout(self.place, now, fx))?;
-            if let Some(grant) = self.look(grant) {
-                return Some(grant);
+            if let Some(held) = self.look(Held::lend(grant)) {
+                return Some(held);
             }
         }
     }
 
     fn wait(
         &self,
-        seat: &Seat<C::Conn>,
+        seat: &Seat<Boxed<C>>,
         token: Token,
         deadline: Stamp,
-    ) -> Result<Grant<C::Conn>, Error> {
+    ) -> Result<Grant<Boxed<C>>, Error> {
         let shared = &*self.shared;
         loop {
             seat.parker.park_timeout(deadline.since(clock::mono()));
@@ -86,7 +86,7 @@ impl<C: Connector> Home<C> {
         }
     }
 
-    fn answered(&self, answer: Answer<C::Conn>) -> Result<Grant<C::Conn>, Error> {
+    fn answered(&self, answer: Answer<Boxed<C>>) -> Result<Grant<Boxed<C>>, Error> {
         match answer {
             Answer::Granted(grant) => Ok(grant),
             Answer::Failed(failure, counts) => Err(Error::connect(failure, Duration::ZERO, counts)),
@@ -145,14 +145,14 @@ impl<C: Connector> Home<C> {
 }
 
 impl<C: Connector> Shared<C> {
-    fn take_seat(&self) -> Seat<C::Conn> {
+    fn take_seat(&self) -> Seat<Boxed<C>> {
         let seat = self.seats.lock().pop();
         seat.unwrap_or_else(Seat::new)
     }
 
     /// Its channel is drained, and its node has left the queue: nobody sends to it any more. A
     /// late unpark wakes whoever sits there next, who looks and waits on.
-    fn put_back_seat(&self, seat: Seat<C::Conn>) {
+    fn put_back_seat(&self, seat: Seat<Boxed<C>>) {
         debug_assert!(seat.answers.is_empty(), "bug: an answer was left behind");
         let mut seats = self.seats.lock();
         let surplus = if seats.len() < MOST_SEATS {
