@@ -15,8 +15,9 @@
 //! ```
 //!
 //! Which file does what: `checkout` serves callers, `checkin` takes connections back, `connect`
-//! decides when to open more, `upkeep` keeps time and ends things.
+//! decides when to open more, `attempt` what comes of it, `upkeep` keeps time and ends things.
 
+mod attempt;
 mod budget;
 mod checkin;
 mod checkout;

@@ -1,0 +1,311 @@
+//! The life of an attempt: taken up by a thread, ended in time or not, and what each end means.
+
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::core::Core;
+use crate::core::budget::MOST_ABANDONED;
+use crate::core::checkin::From;
+use crate::core::connect::{QUIET_RETRY_PAUSE, RETRY_PAUSE};
+use crate::core::effects::{Action, Answer, Closing, Effects};
+use crate::core::entry::{Attempt, State};
+use crate::core::slab::Token;
+use crate::core::timers::Timer;
+use crate::error::{ConnectFailure, Failure, Phase};
+use crate::observe::CloseReason;
+use crate::sync::Arc;
+
+/// How long a call may take to return once its socket was shut down.
+pub(crate) const INTERRUPT_GRACE: Duration = Duration::from_millis(100);
+
+impl<T, W: Clone + PartialEq> Core<T, W> {
+    /// A thread takes up an attempt, a check or a settling; false if it came too late for it.
+    pub(crate) fn start_attempt(&mut self, token: Token, phase: Phase) -> bool {
+        self.set_attempt(token, Attempt::Running { phase, interruptible: false })
+    }
+
+    /// The attempt has come further; with a duplicate of its socket it can be interrupted.
+    pub(crate) fn advance_attempt(&mut self, token: Token, phase: Phase, interruptible: bool) {
+        self.set_attempt(token, Attempt::Running { phase, interruptible });
+    }
+
+    fn set_attempt(&mut self, token: Token, next: Attempt) -> bool {
+        let Some(entry) = self.entries.get_mut(token) else { return false };
+        match &mut entry.state {
+            State::Connecting(attempt) | State::Checking(attempt) => match attempt {
+                Attempt::Queued | Attempt::Running { .. } => {
+                    *attempt = next;
+                    true
+                }
+                Attempt::Interrupted | Attempt::Stuck => false,
+            },
+            State::Idle | State::InUse => false,
+        }
+    }
+
+    /// An attempt has ended, one way or the other, in time or not.
+    pub(crate) fn finish_connect(
+        &mut self,
+        endpoint: u32,
+        token: Token,
+        result: Result<T, Arc<ConnectFailure>>,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) {
+        let Some(entry) = self.entries.get_mut(token) else {
+            self.returned_late(endpoint, result.ok(), now, fx);
+            return;
+        };
+        let took = now.mono.since(entry.born);
+        let state = entry.state;
+        let hung_up = entry.hung_up;
+        let result = match (state, result) {
+            (State::Connecting(Attempt::Interrupted | Attempt::Stuck), Err(failure))
+                if failure.failure == Failure::Timeout =>
+            {
+                Err(failure)
+            }
+            // Whatever it is, it came after the deadline.
+            (State::Connecting(Attempt::Interrupted | Attempt::Stuck), result) => {
+                if let Ok(conn) = result {
+                    // It was never counted as open.
+                    let (born, reason) = (entry.born, CloseReason::TooLate);
+                    fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
+                }
+                Err(Arc::new(ConnectFailure::timed_out(Phase::Open, took)))
+            }
+            (_, Ok(conn)) if hung_up => {
+                let (born, reason) = (entry.born, CloseReason::PeerClosed);
+                fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
+                let cause = std::io::Error::from(std::io::ErrorKind::ConnectionReset).into();
+                let failure = Failure::Other;
+                Err(Arc::new(ConnectFailure { failure, phase: Phase::Open, took, cause }))
+            }
+            (_, result) => result,
+        };
+        match result {
+            Ok(conn) => self.connected(token, conn, took, now, fx),
+            Err(failure) => {
+                let entry = self.take_out(token.index);
+                self.budget.permits.give_back(entry.permit);
+                if state == State::Connecting(Attempt::Stuck) {
+                    fx.act(Action::Forget(failure)); // its waiters were told at its deadline
+                    self.freed(endpoint, now, fx);
+                } else {
+                    self.connect_failed(endpoint, failure, now, fx);
+                }
+            }
+        }
+    }
+
+    fn connected(
+        &mut self,
+        token: Token,
+        conn: T,
+        took: Duration,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) {
+        let retires_at = self.limits.max_lifetime.map(|lifetime| {
+            // Up to a quarter off, so that what was born together does not end together.
+            let quarter = crate::clock::nanos(lifetime) / 4;
+            let off = Duration::from_nanos(self.random_below(quarter));
+            now.mono.plus(lifetime.saturating_sub(off))
+        });
+        self.set_timer(token.index, retires_at, fx);
+        let entry = self.entries.at_mut(token.index);
+        entry.born = now.mono;
+        entry.retires_at = retires_at;
+        let endpoint = entry.endpoint;
+        let place = self.endpoints.at_mut(endpoint);
+        place.note_connect(took);
+        place.counters.opened += 1;
+        place.retry_at = None;
+        place.quiet_pause = Duration::ZERO;
+        if let Some((failure, _)) = place.failure.take() {
+            fx.act(Action::Forget(failure));
+        }
+        if let Some(at) = place.retry_timer.take() {
+            self.timers.cancel(at, Timer::Endpoint(endpoint));
+        }
+        if let Some(idle_timeout) = self.limits.idle_timeout {
+            self.look_by(now.mono.plus(idle_timeout), fx);
+        }
+        if let Some(reason) = self.objection(token.index) {
+            self.end(token.index, Some(conn), reason, fx);
+        } else {
+            self.endpoints.at_mut(endpoint).connecting -= 1;
+            self.budget.connecting -= 1;
+            self.offer(token.index, conn, From::Crew, now, fx);
+        }
+        // A slot for connecting is free, whatever became of the connection.
+        self.freed(endpoint, now, fx);
+    }
+
+    /// An attempt failed; its entry is gone.
+    fn connect_failed(
+        &mut self,
+        endpoint: u32,
+        failure: Arc<ConnectFailure>,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) {
+        let place = self.endpoints.at_mut(endpoint);
+        place.counters.failed += 1;
+        place.retry_at = Some(now.mono.plus(RETRY_PAUSE));
+        place.quiet_pause = (place.quiet_pause * 2).clamp(RETRY_PAUSE, QUIET_RETRY_PAUSE);
+        if let Some((old, _)) = place.failure.replace((Arc::clone(&failure), now.mono)) {
+            fx.act(Action::Forget(old));
+        }
+        self.fail_waiters(endpoint, &failure, fx);
+        fx.act(Action::Forget(failure));
+        self.freed(endpoint, now, fx);
+    }
+
+    /// With nothing left that could serve them, all who wait learn why; else they wait on, and the
+    /// failure becomes the source of their time-out.
+    fn fail_waiters(
+        &mut self,
+        endpoint: u32,
+        failure: &Arc<ConnectFailure>,
+        fx: &mut Effects<T, W>,
+    ) {
+        let place = self.endpoints.at(endpoint);
+        if place.total() > place.stuck {
+            return;
+        }
+        let counts = self.counts(endpoint);
+        while let Some(index) = self.endpoints.at(endpoint).waiters.front() {
+            let waiter = self.waiters.token(index);
+            self.answer(waiter, Answer::Failed(Arc::clone(failure), counts), fx);
+        }
+    }
+
+    /// A check or a settling has ended: with the connection, and whether it is fit for use.
+    pub(crate) fn finish_upkeep(
+        &mut self,
+        endpoint: u32,
+        token: Token,
+        conn: Option<T>,
+        verdict: Result<(), CloseReason>,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) {
+        let Some(entry) = self.entries.get(token) else {
+            self.returned_late(endpoint, conn, now, fx);
+            return;
+        };
+        let is_late = matches!(entry.state, State::Checking(Attempt::Interrupted | Attempt::Stuck));
+        let retires_at = entry.retires_at;
+        let objection = if is_late {
+            Some(CloseReason::TooLate)
+        } else {
+            verdict.err().or_else(|| self.objection(token.index))
+        };
+        match (conn, objection) {
+            (Some(conn), None) => {
+                let is_past = retires_at.is_some_and(|at| at <= now.mono);
+                self.set_timer(token.index, retires_at.filter(|_| !is_past), fx);
+                self.entries.at_mut(token.index).retire = is_past;
+                self.endpoints.at_mut(endpoint).checking -= 1;
+                self.offer_checked(token.index, conn, is_past, now, fx);
+            }
+            (conn, objection) => {
+                let reason = objection.unwrap_or(CloseReason::ConnectorPanicked);
+                self.end(token.index, conn, reason, fx);
+                self.freed(endpoint, now, fx);
+            }
+        }
+    }
+
+    fn offer_checked(
+        &mut self,
+        index: u32,
+        conn: T,
+        is_past: bool,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) {
+        if is_past {
+            let endpoint = self.entries.at(index).endpoint;
+            self.end_uncounted(index, conn, CloseReason::MaxLifetime, fx);
+            self.freed(endpoint, now, fx);
+        } else {
+            self.offer(index, conn, From::Crew, now, fx);
+        }
+    }
+
+    /// What was abandoned has come back after all: its room was given away long ago.
+    fn returned_late(&mut self, endpoint: u32, conn: Option<T>, now: Now, fx: &mut Effects<T, W>) {
+        self.endpoints.at_mut(endpoint).abandoned -= 1;
+        self.budget.abandoned -= 1;
+        if let Some(conn) = conn {
+            let (born, reason) = (now.mono, CloseReason::TooLate);
+            fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
+        }
+    }
+
+    /// The deadline of an attempt, a check or a settling has passed.
+    pub(crate) fn overdue(&mut self, index: u32, now: Now, fx: &mut Effects<T, W>) {
+        let token = self.entries.token(index);
+        let entry = self.entries.at_mut(index);
+        let (endpoint, took) = (entry.endpoint, now.mono.since(entry.born));
+        let (attempt, is_connect) = match entry.state {
+            State::Connecting(attempt) => (attempt, true),
+            State::Checking(attempt) => (attempt, false),
+            State::Idle | State::InUse => return,
+        };
+        let phase = match attempt {
+            Attempt::Queued if is_connect => {
+                let entry = self.take_out(index);
+                self.budget.permits.give_back(entry.permit);
+                let failure = Arc::new(ConnectFailure::no_thread(took));
+                self.connect_failed(endpoint, failure, now, fx);
+                return;
+            }
+            // The crew keeps threads free for these: one will come, and find it is too late.
+            Attempt::Queued => {
+                self.set_attempt(token, Attempt::Interrupted);
+                return;
+            }
+            Attempt::Stuck => return,
+            // Connecting ends at its deadline by itself.
+            Attempt::Running { interruptible: true, .. }
+            | Attempt::Running { phase: Phase::Connect, .. } => {
+                self.set_attempt(token, Attempt::Interrupted);
+                self.set_timer(index, Some(now.mono.plus(INTERRUPT_GRACE)), fx);
+                fx.act(Action::Interrupt(token));
+                return;
+            }
+            Attempt::Running { phase, .. } => phase,
+            Attempt::Interrupted => Phase::Open,
+        };
+        let failure = Arc::new(ConnectFailure::timed_out(phase, took));
+        if self.budget.abandoned >= MOST_ABANDONED {
+            self.endpoints.at_mut(endpoint).stuck += 1;
+            let entry = self.entries.at_mut(index);
+            entry.state = if is_connect {
+                State::Connecting(Attempt::Stuck)
+            } else {
+                State::Checking(Attempt::Stuck)
+            };
+            if is_connect {
+                self.connect_failed(endpoint, failure, now, fx);
+            }
+            return;
+        }
+        let entry = self.take_out(index);
+        self.budget.permits.give_back(entry.permit);
+        self.budget.abandoned += 1;
+        let place = self.endpoints.at_mut(endpoint);
+        place.abandoned += 1;
+        place.counters.abandoned += 1;
+        fx.act(Action::Abandon(token));
+        if is_connect {
+            self.connect_failed(endpoint, failure, now, fx);
+        } else {
+            self.endpoints.at_mut(endpoint).counters.note_closed(CloseReason::TooLate);
+            self.freed(endpoint, now, fx);
+        }
+    }
+}
