@@ -173,12 +173,20 @@ impl Socket {
         self.sock_ref().set_write_timeout(Some(left))
     }
 
-    /// Ends what [`limit_to`](Socket::limit_to) began; what happened meanwhile is forgotten.
+    /// Ends what [`limit_to`](Socket::limit_to) began, after it was opened; what happened meanwhile
+    /// is forgotten.
     pub(crate) fn unlimit(&mut self, options: &SocketOptions) -> io::Result<()> {
         self.changed = Changed { read_timeout: true, write_timeout: true, ..self.changed };
         self.put_back(options)?;
         self.forget();
         Ok(())
+    }
+
+    /// Ends what [`limit_to`](Socket::limit_to) began, after a check or a settling, by the rules
+    /// for a socket that comes back.
+    pub(crate) fn judge_limited(&mut self, options: &SocketOptions) -> Judgement {
+        self.changed = Changed { read_timeout: true, write_timeout: true, ..self.changed };
+        self.judge_touched(options)
     }
 
     /// A second descriptor of the same socket, to shut it down through.

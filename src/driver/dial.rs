@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::clock::{self, Deadline, Stamp};
-use crate::connector::{Connector, Opening, Socket, SocketOptions, Start, Watch};
+use crate::connector::{Connector, Judgement, Opening, Socket, SocketOptions, Start, Watch};
 use crate::core::{Token, Upkeep};
 use crate::error::{BoxError, ConnectFailure, Failure, Phase};
 use crate::observe::CloseReason;
@@ -162,14 +162,14 @@ pub(crate) fn upkeep<C: Connector>(
             Upkeep::Check => shared.connector.check(&mut conn.conn, deadline)?,
             Upkeep::Settle => shared.connector.settle(&mut conn.conn, deadline)?,
         }
-        if let Some(socket) = shared.connector.socket(&mut conn.conn) {
-            socket.unlimit(home.plan.socket_options())?;
-        }
-        Ok::<(), BoxError>(())
+        let options = home.plan.socket_options();
+        let socket = shared.connector.socket(&mut conn.conn);
+        Ok::<_, BoxError>(socket.map(|socket| socket.judge_limited(options)))
     });
     shared.unshield(token);
     let verdict = match result {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(Some(Judgement::Close(reason)))) => Err(reason),
+        Ok(Ok(Some(Judgement::Clean) | None)) => Ok(()),
         Ok(Err(error)) => {
             log::debug!("{}: {refused}: {error}", home.label);
             Err(refused)
