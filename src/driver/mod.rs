@@ -12,7 +12,6 @@ mod worker;
 use std::collections::HashMap;
 use std::io;
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
@@ -21,7 +20,6 @@ use crate::connector::Connector;
 use crate::core::{Closing, Token, Upkeep};
 use crate::driver::crew::{Crew, Fate, Job, Kind, Mark};
 use crate::driver::worker::Worker;
-use crate::error::ConnectFailure;
 use crate::observe::CloseReason;
 use crate::shared::{Boxed, Event, Hands, Home, Shared};
 use crate::sync::{self, Arc, Mutex, Sender, Unparker, Weak, bounded};
@@ -146,10 +144,7 @@ impl<C: Connector> Hands<C> for Ties<C> {
     fn connect(&self, home: Arc<Home<C>>, token: Token, deadline: Deadline) {
         self.submit_attempt(token, Kind::Open, move |fate| match fate {
             Fate::Run => dial::open(&home, token, deadline),
-            Fate::Refused => {
-                let failure = ConnectFailure::no_thread(Duration::ZERO);
-                home.shared.finish_connect(&home, token, Err(Arc::new(failure)));
-            }
+            Fate::Refused => home.shared.refuse_connect(&home, token),
         });
     }
 

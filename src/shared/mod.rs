@@ -288,11 +288,17 @@ impl<C: Connector> Shared<C> {
     fn send_to_connect(&self, home: Arc<Home<C>>, token: Token, deadline: Deadline) {
         match self.hands() {
             Some(hands) => hands.connect(home, token, deadline),
-            None => {
-                // The last handle is gone: nobody can wait for this.
-                let failure = Arc::new(ConnectFailure::no_thread(std::time::Duration::ZERO));
-                self.finish_connect(&home, token, Err(failure));
-            }
+            // The last handle is gone: nobody can wait for this.
+            None => self.refuse_connect(&home, token),
+        }
+    }
+
+    /// No thread will ever take up this attempt.
+    pub(crate) fn refuse_connect(&self, home: &Home<C>, token: Token) {
+        // Closing the pool may have called it off in the meantime.
+        if self.start_attempt(token, Phase::Queue) {
+            let failure = ConnectFailure::no_thread(std::time::Duration::ZERO);
+            self.finish_connect(home, token, Err(Arc::new(failure)));
         }
     }
 
