@@ -258,7 +258,8 @@ struct Inner {
     phase: Option<Phase>,
     counts: Option<Counts>,
     message: String,
-    failure: Option<(Arc<ConnectFailure>, Duration)>,
+    /// The last failed attempt, and how long ago it ended if that was not just now.
+    failure: Option<(Arc<ConnectFailure>, Option<Duration>)>,
     source: Option<BoxError>,
 }
 
@@ -306,7 +307,11 @@ impl Error {
         error
     }
 
-    pub(crate) fn connect(failure: Arc<ConnectFailure>, age: Duration, counts: Counts) -> Self {
+    pub(crate) fn connect(
+        failure: Arc<ConnectFailure>,
+        age: Option<Duration>,
+        counts: Counts,
+    ) -> Self {
         let mut error = Self::new(ErrorKind::Connect, "could not connect");
         error.0.phase = Some(failure.phase);
         error.0.counts = Some(counts);
@@ -322,7 +327,7 @@ impl Error {
         let mut error = Self::new(ErrorKind::Timeout, what);
         error.0.phase = Some(Phase::Queue);
         error.0.counts = Some(counts);
-        error.0.failure = failure;
+        error.0.failure = failure.map(|(failure, age)| (failure, Some(age)));
         error
     }
 
@@ -382,7 +387,7 @@ impl fmt::Display for Error {
         }
         if let Some((failure, age)) = &inner.failure {
             f.write_str("; last attempt")?;
-            if *age >= Duration::from_millis(1) {
+            if let Some(age) = age {
                 write!(f, ", {age:.0?} ago")?;
             }
             write!(f, ": {failure}")?;
@@ -478,7 +483,7 @@ mod tests {
     #[test]
     fn an_error_is_one_word_and_turns_into_an_io_error_of_the_nearest_kind() {
         assert_eq!(size_of::<Error>(), size_of::<usize>());
-        let error = Error::connect(refused(), Duration::ZERO, Counts::default());
+        let error = Error::connect(refused(), None, Counts::default());
         let error = io::Error::from(error);
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());

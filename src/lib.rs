@@ -9,7 +9,7 @@
 //!
 //! It is for threads that block. It needs no async runtime and offers no futures. It pools TCP and
 //! Unix sockets itself, and any other client through a [`Connector`]. It speaks no protocol: where
-//! a message ends is for the layer above to know. It runs on Unix and is tested on Linux.
+//! a message ends is for the layer above to know. It needs a Unix system, and is tested on Linux.
 //!
 //! # First example
 //!
@@ -54,10 +54,8 @@
 //! [`Connector::reset`] adds those of a protocol. Waiters keep their place; one that has waited for
 //! [`fair_after`](Builder::fair_after) is handed the next connection directly.
 //!
-#![cfg_attr(
-    any(doc, doctest),
-    doc = "The [architecture](_docs::architecture) page says more about the inside.\n"
-)]
+//! The [architecture](_docs::architecture) page says more about the inside.
+//!
 //! # Choosing limits
 //!
 //! The defaults are finite and meant to be kept until something speaks against them; the
@@ -133,20 +131,39 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// Bottom first: a module may name only those above it in this list.
-mod builder;
-mod clock;
-mod config;
-mod connector;
-mod core;
-mod driver;
-mod error;
-mod guard;
-mod key;
-mod observe;
-mod pool;
-mod shared;
+// In layers, bottom first: a module may name only those above it in this list.
+
+// 0
 mod sync;
+
+mod clock;
+
+mod error;
+mod observe;
+
+// 1
+mod config;
+mod key;
+
+// 2
+mod connector;
+
+// 3
+mod core;
+
+// 4
+mod shared;
+
+// 5
+mod driver;
+
+// 6
+mod guard;
+
+// 7
+mod pool;
+
+mod builder;
 
 pub use crate::builder::Builder;
 pub use crate::clock::{Deadline, Stamp};

@@ -72,8 +72,7 @@ impl<C: Connector> Drop for Handle<C> {
 ///     .build()?;
 /// let conn = pool.get(&address)?; // "host:port"
 /// assert_eq!(pool.stats().in_use(), 1);
-/// # Ok::<(), warmline::Error>(())
-/// # .map_err(std::io::Error::from)
+/// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Pool<C: Connector>(Arc<Handle<C>>);
 
@@ -216,10 +215,13 @@ impl<C: Connector> Pool<C> {
 
 impl<C: Connector<Key = One>> Pool<C> {
     /// The one endpoint of a connector that has one.
-    #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "the key is given, and the plan was checked")]
-    pub fn only(&self) -> Endpoint<C> {
-        self.endpoint(&One).expect("an endpoint without a name cannot be misnamed")
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](crate::ErrorKind::Closed); [`Config`](crate::ErrorKind::Config) if the
+    /// connector's plan makes no sense.
+    pub fn only(&self) -> Result<Endpoint<C>, Error> {
+        self.endpoint(&One)
     }
 }
 
@@ -343,7 +345,9 @@ impl<C: Connector> Endpoint<C> {
             if !may_repeat {
                 return Err(error);
             }
-            PooledConn::discard(conn);
+            if happened.written().is_none() {
+                PooledConn::discard(conn);
+            } // else its socket knows that it has ended, and why
         }
     }
 
@@ -397,15 +401,14 @@ impl<C: Connector> Endpoint<C> {
 impl<C: Connector<Key = One>> Endpoint<C> {
     /// A pool of its own, with the default settings, for a connector that has one endpoint.
     ///
-    /// For other settings: `Pool::builder(connector)…build()?.only()`.
+    /// For other settings: `Pool::builder(connector)…build()?.only()?`.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// If the connector's plan makes no sense (a host without a name, say).
-    #[must_use]
-    pub fn of(connector: C) -> Self {
-        let pool = Pool::builder(connector).build().expect("the defaults fit each other");
-        pool.only()
+    /// [`Config`](crate::ErrorKind::Config) if the connector's plan makes no sense (a host without
+    /// a name, say).
+    pub fn of(connector: C) -> Result<Self, Error> {
+        Pool::builder(connector).build()?.only()
     }
 }
 

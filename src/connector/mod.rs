@@ -56,7 +56,7 @@ pub(crate) mod sealed {
 ///     }
 /// }
 ///
-/// let endpoint = Endpoint::of(Counter);
+/// let endpoint = Endpoint::of(Counter)?;
 /// endpoint.get()?.push(1);
 /// assert_eq!(*endpoint.get()?, [1]); // the same one
 /// # Ok::<(), warmline::Error>(())

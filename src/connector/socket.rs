@@ -186,7 +186,9 @@ impl Socket {
     /// for a socket that comes back.
     pub(crate) fn judge_limited(&mut self, options: &SocketOptions) -> Judgement {
         self.changed = Changed { read_timeout: true, write_timeout: true, ..self.changed };
-        self.judge_touched(options)
+        let judgement = self.judge_touched(options);
+        self.forget();
+        judgement
     }
 
     /// A second descriptor of the same socket, to shut it down through.
@@ -311,8 +313,8 @@ impl Socket {
         self.ended
     }
 
-    /// The rules for a socket that comes back. A clean one has its options put back and is ready
-    /// for the next user.
+    /// The rules for a socket that comes back. A clean one has its options put back; what happened
+    /// on it is to be [forgotten](Socket::forget) before the next user has it.
     #[inline]
     pub(crate) fn judge(&mut self, options: &SocketOptions) -> Judgement {
         let is_untouched = self.written == 0
@@ -344,7 +346,6 @@ impl Socket {
                 return Judgement::Close(reason);
             }
         }
-        self.forget();
         Judgement::Clean
     }
 
@@ -377,7 +378,9 @@ impl Socket {
         Ok(())
     }
 
-    fn forget(&mut self) {
+    /// Starts a new exchange.
+    #[inline]
+    pub(crate) fn forget(&mut self) {
         self.read = 0;
         self.written = 0;
         self.unanswered = false;

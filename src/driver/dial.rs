@@ -91,7 +91,12 @@ impl<C: Connector> Attempt<'_, C> {
             Start::Path(path) => {
                 let left = self.deadline.remaining().max(Duration::from_millis(1));
                 let socket = Socket::connect_unix(path, options, left);
-                socket.map(Some).map_err(|error| self.failed(first, error))
+                socket.map(Some).map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => {
+                        self.failure(Failure::Unreachable, first, error.into())
+                    }
+                    _ => self.failed(first, error),
+                })
             }
             Start::Host(name, port) => {
                 let addrs = (&**name, *port).to_socket_addrs();
@@ -171,11 +176,11 @@ pub(crate) fn upkeep<C: Connector>(
         Ok(Ok(Some(Judgement::Close(reason)))) => Err(reason),
         Ok(Ok(Some(Judgement::Clean) | None)) => Ok(()),
         Ok(Err(error)) => {
-            log::debug!("{}: {refused}: {error}", home.label);
+            log::debug!("{home}: {refused}: {error}");
             Err(refused)
         }
         Err(panic) => {
-            log::error!("{}: a connector panicked: {panic}", home.label);
+            log::error!("{home}: a connector panicked: {panic}");
             Err(CloseReason::ConnectorPanicked)
         }
     };

@@ -72,7 +72,7 @@ impl<C: Connector> Home<C> {
             if is_open { None } else { Some(CloseReason::NotOpen) }
         });
         looked.unwrap_or_else(|panic| {
-            log::error!("{}: a connector panicked in is_open: {panic}", self.label);
+            log::error!("{self}: a connector panicked in is_open: {panic}");
             Some(CloseReason::ConnectorPanicked)
         })
     }
@@ -140,14 +140,17 @@ impl<C: Connector> Home<C> {
         }
         if shared.is_plain {
             let socket = shared.connector.socket(conn);
-            let judged = socket.map(|socket| socket.judge(self.plan.socket_options()));
-            return match judged {
-                Some(Judgement::Close(reason)) => Verdict::Close(reason),
-                Some(Judgement::Clean) | None => Verdict::Ready,
+            let Some(socket) = socket else { return Verdict::Ready };
+            return match socket.judge(self.plan.socket_options()) {
+                Judgement::Close(reason) => Verdict::Close(reason),
+                Judgement::Clean => {
+                    socket.forget();
+                    Verdict::Ready
+                }
             };
         }
         guarded(|| self.judge_foreign(conn)).unwrap_or_else(|panic| {
-            log::error!("{}: a connector panicked on checkin: {panic}", self.label);
+            log::error!("{self}: a connector panicked on checkin: {panic}");
             Verdict::Close(CloseReason::ConnectorPanicked)
         })
     }
@@ -162,7 +165,12 @@ impl<C: Connector> Home<C> {
         if !connector.is_open(conn, crate::connector::Look::Checkin) {
             return Verdict::Close(CloseReason::NotOpen);
         }
-        match connector.reset(conn) {
+        let reset = connector.reset(conn);
+        if let Some(socket) = connector.socket(conn) {
+            // Only now: `reset` may ask what happened on it.
+            socket.forget();
+        }
+        match reset {
             Reset::Ready => Verdict::Ready,
             Reset::Later => Verdict::Later,
             Reset::Close => Verdict::Close(CloseReason::ResetRefused),

@@ -14,6 +14,7 @@ mod wait;
 pub(crate) use self::judge::guarded;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::os::fd::OwnedFd;
 
 use foldhash::fast::RandomState;
@@ -43,6 +44,13 @@ pub(crate) struct Home<C: Connector> {
     pub(crate) place: u32,
     /// The core's epoch, for guards to compare without the lock.
     epoch: AtomicU32,
+}
+
+impl<C: Connector> fmt::Display for Home<C> {
+    /// The pool's name and the endpoint's, as log lines begin with them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.shared.settings.name, self.label)
+    }
 }
 
 pub(crate) struct Shared<C: Connector> {
@@ -319,7 +327,7 @@ impl<C: Connector> Shared<C> {
         let Some(home) = home else { return };
         let at = clock::mono();
         let age = at.since(born);
-        log::debug!("{}: closed a connection after {age:.1?}: {reason}", home.label);
+        log::debug!("{home}: closed a connection after {age:.1?}: {reason}");
         if self.observer.is_some() {
             let endpoint = Arc::clone(&home.label);
             self.emit(Event::Closed(Closed { endpoint, at, reason, age }));
@@ -382,14 +390,14 @@ impl<C: Connector> Shared<C> {
     ) {
         let now = Now::read();
         if let Err(failure) = &result {
-            log::debug!("{}: {failure}", home.label);
+            log::debug!("{home}: {failure}");
         }
         self.transact(|core, fx| core.finish_connect(home.place, token, result, now, fx));
     }
 
     /// A connection is about to be delivered.
     pub(crate) fn note_connected(&self, home: &Home<C>, took: std::time::Duration) {
-        log::debug!("{}: connected in {took:.1?}", home.label);
+        log::debug!("{home}: connected in {took:.1?}");
         if self.observer.is_some() {
             let endpoint = Arc::clone(&home.label);
             self.emit(Event::Connected(Connected { endpoint, at: clock::mono(), took }));

@@ -79,7 +79,7 @@ impl Observer for Watchful {
 
 fn endpoint(most: usize, connector: Watchful) -> Endpoint<Watchful> {
     let builder = Pool::builder(connector).max_per_endpoint(most).observer(Watchful::default());
-    builder.build().unwrap().only()
+    builder.build().unwrap().only().unwrap()
 }
 
 #[test]

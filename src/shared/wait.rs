@@ -89,7 +89,7 @@ impl<C: Connector> Home<C> {
     fn answered(&self, answer: Answer<Boxed<C>>) -> Result<Grant<Boxed<C>>, Error> {
         match answer {
             Answer::Granted(grant) => Ok(grant),
-            Answer::Failed(failure, counts) => Err(Error::connect(failure, Duration::ZERO, counts)),
+            Answer::Failed(failure, counts) => Err(Error::connect(failure, None, counts)),
             Answer::Closed => Err(Error::closed()),
         }
     }
@@ -98,7 +98,7 @@ impl<C: Connector> Home<C> {
         match refusal {
             Refusal::Closed => Error::closed(),
             Refusal::Saturated(counts) => Error::saturated(counts),
-            Refusal::Failed(failure, age, counts) => Error::connect(failure, age, counts),
+            Refusal::Failed(failure, age, counts) => Error::connect(failure, Some(age), counts),
         }
     }
 
@@ -137,7 +137,7 @@ impl<C: Connector> Home<C> {
         }
         let error = match failure {
             _ if is_closed => Error::closed(),
-            Some((failure, age)) => Error::connect(failure, age, counts),
+            Some((failure, age)) => Error::connect(failure, Some(age), counts),
             None => Error::timeout("no connection was opened", counts, None),
         };
         Err(error.at(&self.label).after(clock::mono().since(began)))
