@@ -1,1 +1,22 @@
-//! What the benches share.
+//! What the benches share: clocks, statistics, the lines they print, a server to connect to.
+//!
+//! A bench prints `result: NAME VALUE UNIT` for each figure, and after it a `config:` line with
+//! the settings and the noise behind it. Set `WARMLINE_BENCH_QUICK=1` for fewer and shorter rounds.
+
+mod alloc;
+mod block_on;
+mod clock;
+mod histogram;
+mod report;
+mod rng;
+mod server;
+mod spread;
+
+pub use crate::alloc::Counting;
+pub use crate::block_on::block_on;
+pub use crate::clock::{cpu_ns, now_ns};
+pub use crate::histogram::Histogram;
+pub use crate::report::{is_quick, is_wanted, note, result, version};
+pub use crate::rng::Rng;
+pub use crate::server::{Server, allow_descriptors};
+pub use crate::spread::Spread;
