@@ -46,7 +46,7 @@ impl Stamp {
     }
 
     /// The time between two stamps, whichever is later: a wall clock may be set back.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn apart(self, other: Self) -> u64 {
         self.0.abs_diff(other.0)
     }
@@ -74,7 +74,7 @@ fn read(clock: ClockId) -> Stamp {
 }
 
 /// The coarse wall clock: cheap, steps in ticks, and may be set by an operator.
-#[inline]
+#[inline(always)]
 pub(crate) fn wall() -> Stamp {
     read(WALL)
 }

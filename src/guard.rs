@@ -43,17 +43,17 @@ pub struct PooledConn<C: Connector> {
 }
 
 impl<C: Connector> PooledConn<C> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(held: Boxed<C>, home: Arc<Home<C>>) -> Self {
         Self { held: Some(held), home }
     }
 
-    #[inline]
+    #[inline(always)]
     fn held(&self) -> &Held<C::Conn> {
         self.held.as_ref().expect("present until drop")
     }
 
-    #[inline]
+    #[inline(always)]
     fn held_mut(&mut self) -> &mut Held<C::Conn> {
         self.held.as_mut().expect("present until drop")
     }
@@ -128,7 +128,7 @@ impl<C: Connector> PooledConn<C> {
 }
 
 impl<C: Connector> Drop for PooledConn<C> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
             self.home.checkin(held);
@@ -139,14 +139,14 @@ impl<C: Connector> Drop for PooledConn<C> {
 impl<C: Connector> Deref for PooledConn<C> {
     type Target = C::Conn;
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &C::Conn {
         &self.held().conn
     }
 }
 
 impl<C: Connector> DerefMut for PooledConn<C> {
-    #[inline]
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut C::Conn {
         &mut self.held_mut().conn
     }

@@ -111,7 +111,7 @@ impl<C: Connector> Pool<C> {
     /// [`Rejected`](crate::ErrorKind::Rejected) on the pool's own threads (in `Connector::open`,
     /// say); [`Closed`](crate::ErrorKind::Closed).
     #[doc(alias = "acquire")]
-    #[inline]
+    #[inline(always)]
     pub fn get<N: Name<C::Key> + ?Sized>(&self, name: &N) -> Result<PooledConn<C>, Error> {
         let home = self.0.shared.find(name)?;
         checkout(&self.0, home, None)
@@ -122,7 +122,7 @@ impl<C: Connector> Pool<C> {
     /// # Errors
     ///
     /// As [`get`](Pool::get).
-    #[inline]
+    #[inline(always)]
     pub fn get_timeout<N: Name<C::Key> + ?Sized>(
         &self,
         name: &N,
@@ -270,7 +270,7 @@ impl<C: Connector> Endpoint<C> {
     ///
     /// As [`Pool::get`], but for the name.
     #[doc(alias = "acquire")]
-    #[inline]
+    #[inline(always)]
     pub fn get(&self) -> Result<PooledConn<C>, Error> {
         checkout(&self.handle, Arc::clone(&self.home), None)
     }
@@ -280,7 +280,7 @@ impl<C: Connector> Endpoint<C> {
     /// # Errors
     ///
     /// As [`get`](Endpoint::get).
-    #[inline]
+    #[inline(always)]
     pub fn get_timeout(&self, timeout: Duration) -> Result<PooledConn<C>, Error> {
         checkout(&self.handle, Arc::clone(&self.home), Some(timeout))
     }
@@ -444,7 +444,7 @@ pub enum Repeat {
     Always,
 }
 
-#[inline]
+#[inline(always)]
 fn checkout<C: Connector>(
     handle: &Handle<C>,
     home: Arc<Home<C>>,

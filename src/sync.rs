@@ -34,7 +34,7 @@ impl<T> Mutex<T> {
         Self(parking_lot::Mutex::new(value))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         assert_unlocked();
         let guard = self.0.lock();
@@ -58,21 +58,21 @@ impl<T> MutexGuard<'_, T> {
 
 impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &T {
         &self.0
     }
 }
 
 impl<T> DerefMut for MutexGuard<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
         &mut self.0
     }
 }
 
 impl<T> Drop for MutexGuard<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if cfg!(debug_assertions) {
             // A thread-local may be gone while a thread ends; the count no longer matters then.
@@ -84,7 +84,7 @@ impl<T> Drop for MutexGuard<'_, T> {
 /// Panics in debug builds if this thread holds one of the crate's locks.
 ///
 /// Called before every lock and before every call of user code.
-#[inline]
+#[inline(always)]
 pub(crate) fn assert_unlocked() {
     if cfg!(debug_assertions) {
         let held = HELD.try_with(Cell::get).unwrap_or(0);

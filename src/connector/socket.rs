@@ -315,7 +315,7 @@ impl Socket {
 
     /// The rules for a socket that comes back. A clean one has its options put back; what happened
     /// on it is to be [forgotten](Socket::forget) before the next user has it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn judge(&mut self, options: &SocketOptions) -> Judgement {
         let is_untouched = self.written == 0
             && self.read == 0
@@ -379,7 +379,7 @@ impl Socket {
     }
 
     /// Starts a new exchange.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn forget(&mut self) {
         self.read = 0;
         self.written = 0;

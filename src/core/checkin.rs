@@ -22,7 +22,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// # Errors
     ///
     /// The connection, if there is more to think about: [`checkin`](Core::checkin).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn park(
         &mut self,
         endpoint: u32,

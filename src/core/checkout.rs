@@ -47,7 +47,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     ///
     /// Newcomers may overtake waiters here (barging): a waiter that waits too long is handed its
     /// connection by [`checkin`](Core::checkin), and nothing is idle for newcomers then.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn checkout(&mut self, endpoint: u32, wall: Stamp) -> Option<Grant<T>> {
         let place = self.endpoints.at(endpoint);
         let index = match self.limits.reuse {
@@ -70,7 +70,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         place.idle.remove(&mut self.entries, index);
         self.budget.idle.remove(&mut self.entries, index);
         place.in_use += 1;
-        place.counters.checkouts += 1;
+        place.checkouts += 1;
         place.last_used = wall;
         let token = self.entries.token(index);
         let entry = self.entries.at_mut(index);
@@ -92,7 +92,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let lease = Lease { token, epoch: entry.epoch, uses, born: entry.born, idle_for: 0 };
         let place = self.endpoints.at_mut(entry.endpoint);
         place.in_use += 1;
-        place.counters.checkouts += 1;
+        place.checkouts += 1;
         place.last_used = now.wall;
         Grant { conn, lease }
     }

@@ -49,7 +49,9 @@ pub(crate) struct EndpointCore<W> {
     /// Since when it waits for room under the pool's limits, in the queue of starved endpoints.
     pub(crate) starved_since: Option<Stamp>,
     pub(crate) starved: Links,
-    pub(crate) counters: Counters,
+    pub(crate) checkouts: u64,
+    /// Of everything off the fast path; elsewhere, so that what the fast path touches stays small.
+    pub(crate) counters: Box<Counters>,
 }
 
 impl<W> EndpointCore<W> {
@@ -76,7 +78,8 @@ impl<W> EndpointCore<W> {
             last_used: wall,
             starved_since: None,
             starved: Links::NONE,
-            counters: Counters::default(),
+            checkouts: 0,
+            counters: Box::default(),
         }
     }
 

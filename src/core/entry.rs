@@ -61,22 +61,22 @@ pub(crate) enum Attempt {
 }
 
 impl<T> Linked<STACK> for Entry<T> {
-    #[inline]
+    #[inline(always)]
     fn links(&self) -> &Links {
         &self.stack
     }
-    #[inline]
+    #[inline(always)]
     fn links_mut(&mut self) -> &mut Links {
         &mut self.stack
     }
 }
 
 impl<T> Linked<USED> for Entry<T> {
-    #[inline]
+    #[inline(always)]
     fn links(&self) -> &Links {
         &self.used
     }
-    #[inline]
+    #[inline(always)]
     fn links_mut(&mut self) -> &mut Links {
         &mut self.used
     }

@@ -112,6 +112,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let token = self.endpoints.token(endpoint);
         if let Some(place) = self.endpoints.remove(token) {
             self.forgotten.add(&place.counters);
+            self.forgotten.checkouts += place.checkouts;
             if let Some((failure, _)) = place.failure {
                 fx.act(Action::Forget(failure));
             }
@@ -149,7 +150,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     }
 
     pub(crate) fn stats(&self, endpoint: u32) -> Stats {
-        let counters = self.endpoints.at(endpoint).counters.clone();
+        let place = self.endpoints.at(endpoint);
+        let counters = Counters { checkouts: place.checkouts, ..Counters::clone(&place.counters) };
         Stats { counts: self.counts(endpoint), counters, events_dropped: 0 }
     }
 
@@ -167,6 +169,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             counts.abandoned += place.abandoned;
             counts.stuck += place.stuck;
             counters.add(&place.counters);
+            counters.checkouts += place.checkouts;
         }
         Stats { counts, counters, events_dropped: 0 }
     }

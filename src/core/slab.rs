@@ -46,13 +46,13 @@ impl<N> Slab<N> {
         Token { index, generation }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, token: Token) -> Option<&N> {
         let place = self.places.get(token.index as usize)?;
         if place.generation == token.generation { place.node.as_ref() } else { None }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut N> {
         let place = self.places.get_mut(token.index as usize)?;
         if place.generation == token.generation { place.node.as_mut() } else { None }
@@ -76,13 +76,13 @@ impl<N> Slab<N> {
     const KEEP: usize = 64;
 
     /// What stands at `index`, which a list or a handle says is taken.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at(&self, index: u32) -> &N {
         let node = self.places.get(index as usize).and_then(|place| place.node.as_ref());
         node.expect("bug: a list or handle leads to an empty place")
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at_mut(&mut self, index: u32) -> &mut N {
         let node = self.places.get_mut(index as usize).and_then(|place| place.node.as_mut());
         node.expect("bug: a list or handle leads to an empty place")
@@ -138,27 +138,27 @@ impl<const L: usize> List<L> {
         Self { head: END, tail: END, len: 0 }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn len(&self) -> usize {
         self.len as usize
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn front(&self) -> Option<u32> {
         if self.head == END { None } else { Some(self.head) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn back(&self) -> Option<u32> {
         if self.tail == END { None } else { Some(self.tail) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_back<N: Linked<L>>(&mut self, slab: &mut Slab<N>, index: u32) {
         *slab.at_mut(index).links_mut() = Links { prev: self.tail, next: END };
         if self.tail == END {
@@ -171,7 +171,7 @@ impl<const L: usize> List<L> {
     }
 
     /// Takes out a node that is in this list.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn remove<N: Linked<L>>(&mut self, slab: &mut Slab<N>, index: u32) {
         let links = std::mem::replace(slab.at_mut(index).links_mut(), Links::NONE);
         if links.prev == END {
@@ -189,7 +189,7 @@ impl<const L: usize> List<L> {
         self.len -= 1;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next<N: Linked<L>>(&self, slab: &Slab<N>, index: u32) -> Option<u32> {
         let next = slab.at(index).links().next;
         if next == END { None } else { Some(next) }

@@ -33,7 +33,7 @@ enum Verdict {
 
 impl<C: Connector> Home<C> {
     /// An idle connection, on the fast path; `None` means that there is more to think about.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn checkout_fast(&self) -> Option<Boxed<C>> {
         let wall = clock::wall();
         let grant = self.shared.state.lock().core.checkout(self.place, wall)?;
@@ -78,7 +78,7 @@ impl<C: Connector> Home<C> {
     }
 
     /// A guard gives its connection back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn checkin(&self, mut held: Boxed<C>) {
         let shared = &*self.shared;
         match self.judge(&mut held) {
@@ -123,7 +123,7 @@ impl<C: Connector> Home<C> {
         self.shared.transact(|core, fx| core.detach(lease.token, now, fx));
     }
 
-    #[inline]
+    #[inline(always)]
     fn judge(&self, held: &mut Held<C::Conn>) -> Verdict {
         let shared = &*self.shared;
         let Held { conn, lease } = held;

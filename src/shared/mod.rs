@@ -39,7 +39,7 @@ pub(crate) struct Home<C: Connector> {
     pub(crate) key: C::Key,
     /// The key as it displays itself.
     pub(crate) label: Arc<str>,
-    pub(crate) plan: Plan,
+    pub(crate) plan: Box<Plan>,
     /// Its place in the core.
     pub(crate) place: u32,
     /// The core's epoch, for guards to compare without the lock.
@@ -88,7 +88,7 @@ impl<T> Held<T> {
     }
 
     /// Notes the terms of a checkout.
-    #[inline]
+    #[inline(always)]
     fn lend(grant: Grant<Box<Self>>) -> Box<Self> {
         let Grant { mut conn, lease } = grant;
         conn.lease = lease;

@@ -74,7 +74,7 @@ type Texts<C> = Vec<(Box<str>, Arc<Home<C>>)>;
 
 impl<C: Connector> Shared<C> {
     /// The endpoint of that name. Made, if it was not known.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find<N: Name<C::Key> + ?Sized>(
         self: &Arc<Self>,
         name: &N,
@@ -139,7 +139,7 @@ impl<C: Connector> Shared<C> {
             shared: Arc::clone(self),
             key: own,
             label,
-            plan,
+            plan: Box::new(plan),
             place,
             epoch: AtomicU32::new(0),
         });
