@@ -243,6 +243,10 @@ impl Inner {
         let mut state = self.state.lock();
         loop {
             if let Some(job) = state.take_job() {
+                if state.is_stopping && state.queue.is_empty() {
+                    // Whoever waits for a job that only now could be taken may end.
+                    self.work.notify_all();
+                }
                 return Some(job);
             }
             let may_end = state.is_stopping && state.queue.is_empty();
@@ -301,7 +305,8 @@ mod tests {
         assert_eq!(crew.0.state.lock().queue.len(), 4);
         drop(gate);
         crew.stop();
-        assert!(crew.join(Deadline::after(SOON)));
+        // Well before threads without work would end by themselves.
+        assert!(crew.join(Deadline::after(IDLE_FOR / 2)));
         assert_eq!(runs.len(), 4, "what was queued was done before the end");
     }
 
