@@ -53,7 +53,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         fx: &mut Effects<T, W>,
     ) {
         let Some(entry) = self.entries.get_mut(token) else {
-            self.returned_late(endpoint, result.ok(), now, fx);
+            let conn = match result {
+                Ok(conn) => Some(conn),
+                Err(failure) => {
+                    fx.act(Action::Forget(failure));
+                    None
+                }
+            };
+            self.returned_late(endpoint, conn, now, fx);
             return;
         };
         let took = now.mono.since(entry.born);
@@ -67,10 +74,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
             // Whatever it is, it came after the deadline.
             (State::Connecting(Attempt::Interrupted | Attempt::Stuck), result) => {
-                if let Ok(conn) = result {
-                    // It was never counted as open.
-                    let (born, reason) = (entry.born, CloseReason::TooLate);
-                    fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
+                match result {
+                    Ok(conn) => {
+                        // It was never counted as open.
+                        let (born, reason) = (entry.born, CloseReason::TooLate);
+                        fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
+                    }
+                    Err(failure) => fx.act(Action::Forget(failure)),
                 }
                 Err(Arc::new(ConnectFailure::timed_out(Phase::Open, took)))
             }
@@ -90,7 +100,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 self.budget.permits.give_back(entry.permit);
                 if state == State::Connecting(Attempt::Stuck) {
                     fx.act(Action::Forget(failure)); // its waiters were told at its deadline
-                    self.freed(endpoint, now, fx);
+                    self.rebalance(endpoint, now, fx);
                 } else {
                     self.connect_failed(endpoint, failure, now, fx);
                 }
@@ -139,7 +149,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.offer(token.index, conn, From::Crew, now, fx);
         }
         // A slot for connecting is free, whatever became of the connection.
-        self.freed(endpoint, now, fx);
+        self.rebalance(endpoint, now, fx);
     }
 
     /// An attempt failed; its entry is gone.
@@ -159,7 +169,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         self.fail_waiters(endpoint, &failure, fx);
         fx.act(Action::Forget(failure));
-        self.freed(endpoint, now, fx);
+        self.rebalance(endpoint, now, fx);
     }
 
     /// With nothing left that could serve them, all who wait learn why; else they wait on, and the
@@ -171,7 +181,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         fx: &mut Effects<T, W>,
     ) {
         let place = self.endpoints.at(endpoint);
-        if place.total() > place.stuck {
+        if place.total() > place.stuck() {
             return;
         }
         let counts = self.counts(endpoint);
@@ -213,7 +223,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             (conn, objection) => {
                 let reason = objection.unwrap_or(CloseReason::ConnectorPanicked);
                 self.end(token.index, conn, reason, fx);
-                self.freed(endpoint, now, fx);
+                self.rebalance(endpoint, now, fx);
             }
         }
     }
@@ -229,7 +239,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if is_past {
             let endpoint = self.entries.at(index).endpoint;
             self.end_uncounted(index, conn, CloseReason::MaxLifetime, fx);
-            self.freed(endpoint, now, fx);
+            self.rebalance(endpoint, now, fx);
         } else {
             self.offer(index, conn, From::Crew, now, fx);
         }
@@ -282,7 +292,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         };
         let failure = Arc::new(ConnectFailure::timed_out(phase, took));
         if self.budget.abandoned >= MOST_ABANDONED {
-            self.endpoints.at_mut(endpoint).stuck += 1;
+            let place = self.endpoints.at_mut(endpoint);
+            place.stuck_connects += usize::from(is_connect);
+            place.stuck_checks += usize::from(!is_connect);
             let entry = self.entries.at_mut(index);
             entry.state = if is_connect {
                 State::Connecting(Attempt::Stuck)
@@ -291,6 +303,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             };
             if is_connect {
                 self.connect_failed(endpoint, failure, now, fx);
+            } else {
+                self.rebalance(endpoint, now, fx);
             }
             return;
         }
@@ -305,7 +319,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.connect_failed(endpoint, failure, now, fx);
         } else {
             self.endpoints.at_mut(endpoint).counters.note_closed(CloseReason::TooLate);
-            self.freed(endpoint, now, fx);
+            self.rebalance(endpoint, now, fx);
         }
     }
 }

@@ -70,7 +70,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let endpoint = entry.endpoint;
         if let Some(reason) = self.objection(token.index) {
             self.end(token.index, Some(conn), reason, fx);
-            self.freed(endpoint, now, fx);
+            self.rebalance(endpoint, now, fx);
             return;
         }
         self.endpoints.at_mut(endpoint).in_use -= 1;
@@ -92,7 +92,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         };
         let endpoint = entry.endpoint;
         self.end(token.index, Some(conn), reason, fx);
-        self.freed(endpoint, now, fx);
+        self.rebalance(endpoint, now, fx);
     }
 
     /// A connection comes back that must be settled first.
@@ -104,7 +104,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let endpoint = entry.endpoint;
         if let Some(reason) = self.objection(token.index) {
             self.end(token.index, Some(conn), reason, fx);
-            self.freed(endpoint, now, fx);
+            self.rebalance(endpoint, now, fx);
             return;
         }
         self.entries.at_mut(token.index).state = State::Checking(Attempt::Queued);
@@ -124,7 +124,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let entry = self.take_out(token.index);
         self.budget.permits.give_back(entry.permit);
         self.endpoints.at_mut(endpoint).counters.detached += 1;
-        self.freed(endpoint, now, fx);
+        self.rebalance(endpoint, now, fx);
     }
 
     /// The event loop saw the peer hang up.
@@ -137,7 +137,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         let endpoint = entry.endpoint;
         self.end(token.index, None, CloseReason::PeerClosed, fx);
-        self.freed(endpoint, now, fx);
+        self.rebalance(endpoint, now, fx);
     }
 
     /// What speaks against keeping a connection, seen under the lock.
@@ -168,34 +168,29 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     ) {
         let endpoint = self.entries.at(index).endpoint;
         let oldest = self.oldest_waiter(endpoint, now.mono);
-        let arrived = oldest.and_then(|token| self.waiters.get(token)).map(|w| w.arrived);
-        if from == From::User && self.should_give(endpoint, arrived, now.mono) {
-            // Somebody elsewhere has waited longer than anybody here.
-            self.endpoints.at_mut(endpoint).gave_at = Some(now.mono);
-            self.end_uncounted(index, conn, CloseReason::MadeRoom, fx);
-            self.freed(endpoint, now, fx);
-            return;
-        }
         let place = self.endpoints.at(endpoint);
         let has_room = place.idle.len() < self.limits.max_idle_per_endpoint
             && self.budget.idle.len() < self.limits.max_idle;
-        if let (Some(waiter), Some(arrived)) = (oldest, arrived) {
+        if from == From::User && self.should_give(endpoint, oldest.map(|(_, at)| at), now.mono) {
+            // Somebody elsewhere has waited longer than anybody here.
+            self.endpoints.at_mut(endpoint).gave_at = Some(now.mono);
+            self.end_uncounted(index, conn, CloseReason::MadeRoom, fx);
+        } else if let Some((waiter, arrived)) = oldest {
             let is_due = now.mono.since(arrived) >= self.limits.fair_after;
             // A new connection is no one's to overtake for; and what may not be idle must be used.
             if is_due || from == From::Crew || !has_room {
                 let grant = self.grant(index, conn, now);
                 self.answer(waiter, Answer::Granted(grant), fx);
-                self.tell(endpoint, now, fx);
-                return;
+            } else {
+                self.rest(index, conn, now.wall);
             }
         } else if !has_room && (from == From::Crew || self.limits.max_idle_per_endpoint == 0) {
             self.end_uncounted(index, conn, CloseReason::Surplus, fx);
-            self.freed(endpoint, now, fx);
-            return;
+        } else {
+            self.rest(index, conn, now.wall);
+            self.trim(endpoint, now, fx);
         }
-        self.rest(index, conn, now.wall);
-        self.trim(endpoint, now, fx);
-        self.tell(endpoint, now, fx);
+        self.rebalance(endpoint, now, fx);
     }
 
     /// Ends a connection whose entry is counted in no state.
@@ -213,42 +208,44 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     }
 
     /// Closes what is more than the caps allow: the one of this endpoint that was idle longest,
-    /// then the least recently used one of any.
+    /// then the least recently used one of any, but of one where nobody waits if there is such.
     fn trim(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
         let place = self.endpoints.at(endpoint);
         if place.idle.len() > self.limits.max_idle_per_endpoint {
             if let Some(oldest) = place.idle.front() {
                 self.end(oldest, None, CloseReason::Surplus, fx);
-                self.freed(endpoint, now, fx);
             }
         }
         if self.budget.idle.len() > self.limits.max_idle {
-            if let Some(oldest) = self.budget.idle.front() {
+            let oldest = self.spare().or_else(|| self.budget.idle.front());
+            if let Some(oldest) = oldest {
                 let theirs = self.entries.at(oldest).endpoint;
                 self.end(oldest, None, CloseReason::Surplus, fx);
-                self.freed(theirs, now, fx);
+                if theirs != endpoint {
+                    self.rebalance(theirs, now, fx);
+                }
             }
         }
     }
 
     /// Whether a returned connection should be closed so that a starved endpoint gets its room.
+    /// Here, the oldest waiter came at `arrived`.
     fn should_give(&self, endpoint: u32, arrived: Option<Stamp>, mono: Stamp) -> bool {
-        let Some(starved) = self.budget.starved.front() else { return false };
-        if starved == endpoint
-            || self.budget.permits.is_available()
+        if self.budget.permits.is_available()
             || self.budget.connecting >= self.limits.max_connecting_total
         {
             return false;
         }
-        let since = self.endpoints.at(starved).starved_since.unwrap_or(mono);
-        let place = self.endpoints.at(endpoint);
-        match arrived {
-            // Nobody here wants it at this moment.
-            None => true,
-            Some(arrived) => {
-                let rested = place.gave_at.is_none_or(|at| mono.since(at) >= place.giving_pause());
-                since < arrived && rested
-            }
-        }
+        let in_need =
+            |&at: &u32| at != endpoint && self.unserved(at) > 0 && self.may_begin(at, mono);
+        let Some(starved) = self.budget.starved.iter(&self.endpoints).find(in_need) else {
+            return false;
+        };
+        // If nobody here wants it at this moment, it need not be a question of age.
+        arrived.is_none_or(|arrived| {
+            let place = self.endpoints.at(endpoint);
+            let has_paused = place.gave_at.is_none_or(|at| mono.since(at) >= place.giving_pause());
+            has_paused && self.endpoints.at(starved).starved_since.unwrap_or(mono) < arrived
+        })
     }
 }

@@ -78,7 +78,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         entry.state = State::InUse;
         let uses = entry.uses;
         entry.uses = uses.saturating_add(1);
-        let lease = Lease { token, epoch: entry.epoch, uses, born: entry.born, idle_for };
+        let (epoch, born) = (entry.epoch, entry.born);
+        let lease = Lease { token, epoch, uses, born, was_idle: true, idle_for };
         entry.conn.take().map(|conn| Grant { conn, lease })
     }
 
@@ -89,7 +90,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         entry.state = State::InUse;
         let uses = entry.uses;
         entry.uses = uses.saturating_add(1);
-        let lease = Lease { token, epoch: entry.epoch, uses, born: entry.born, idle_for: 0 };
+        let (epoch, born) = (entry.epoch, entry.born);
+        let lease = Lease { token, epoch, uses, born, was_idle: false, idle_for: 0 };
         let place = self.endpoints.at_mut(entry.endpoint);
         place.in_use += 1;
         place.checkouts += 1;
@@ -108,7 +110,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return None;
         }
         let demand = self.endpoints.at(endpoint).waiters.len() + 1;
-        self.take_ready(endpoint, demand, now, fx)
+        let found = self.take_ready(endpoint, demand, now, fx);
+        self.rebalance(endpoint, now, fx);
+        found
     }
 
     /// The checkout of a caller that waits if it must.
@@ -128,6 +132,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         place.last_used = now.wall;
         let demand = place.waiters.len() + 1;
         if let Some(grant) = self.take_ready(endpoint, demand, now, fx) {
+            self.rebalance(endpoint, now, fx);
             return Outcome::Granted(grant);
         }
         let counts = self.counts(endpoint);
@@ -153,7 +158,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         });
         place.waiters.push_back(&mut self.waiters, token.index);
         self.budget.waiting += 1;
-        self.pump(endpoint, now, fx);
+        self.rebalance(endpoint, now, fx);
         Outcome::Queued(token)
     }
 
@@ -187,11 +192,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
             None => LookAgain::Waiting,
         };
-        self.tell(endpoint, now, fx);
+        // What it was told of may be gone, and what was in the way of a connect may be, too.
+        self.rebalance(endpoint, now, fx);
         result
     }
 
-    /// An idle connection that may be handed out. Those that were idle for too long, by a clock
+    /// An idle connection that may be handed out; the caller rebalances when it has found its place
+    /// in the queue, or left it. Those that were idle for too long, by a clock
     /// that counts on while the machine sleeps, are closed on the way; if all that are left need
     /// a check, one is sent off to be checked, as long as that serves somebody (`demand`).
     fn take_ready(
@@ -203,40 +210,30 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     ) -> Option<Grant<T>> {
         let idle_timeout = self.limits.idle_timeout.map_or(u64::MAX, nanos);
         let check_after = self.limits.check_after.map_or(u64::MAX, nanos);
-        let mut has_closed = false;
-        let found = loop {
+        loop {
             let place = self.endpoints.at(endpoint);
-            let Some(index) = (match self.limits.reuse {
-                Reuse::Newest => place.idle.back(),
-                Reuse::Oldest => place.idle.front(),
-            }) else {
-                break None;
+            let index = match self.limits.reuse {
+                Reuse::Newest => place.idle.back()?,
+                Reuse::Oldest => place.idle.front()?,
             };
             let idle_for = now.wall.apart(self.entries.at(index).idle_since);
             if idle_for >= idle_timeout {
                 self.end(index, None, CloseReason::IdleTimeout, fx);
-                has_closed = true;
             } else if idle_for >= check_after {
                 // The newest is at the back in either order of reuse.
                 let newest = place.idle.back().unwrap_or(index);
                 let newest_for = now.wall.apart(self.entries.at(newest).idle_since);
                 if newest_for < check_after {
-                    break self.lend(newest, newest_for, now.wall);
+                    return self.lend(newest, newest_for, now.wall);
                 }
-                if place.connecting + place.checking - place.stuck < demand {
+                if place.checking - place.stuck_checks < demand {
                     self.begin_check(newest, now, fx);
                 }
-                break None;
+                return None;
             } else {
-                break self.lend(index, idle_for, now.wall);
+                return self.lend(index, idle_for, now.wall);
             }
-        };
-        if has_closed {
-            self.freed(endpoint, now, fx);
-        } else if found.is_some() && self.limits.min_idle > 0 {
-            self.pump(endpoint, now, fx);
         }
-        found
     }
 
     /// Sends an idle connection off to be checked.
@@ -258,11 +255,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
-    /// Keeps the promise: while a waiter is neither told nor past its deadline, told ≥ idle.
+    /// Keeps the promise: while a waiter is neither told nor past its deadline, as many are told as
+    /// are [tellable](Core::tellable).
     pub(crate) fn tell(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+        let to_tell = self.tellable(endpoint, now.wall);
         let place = self.endpoints.at_mut(endpoint);
         let mut next = place.waiters.front();
-        while place.told < place.idle.len() {
+        while place.told < to_tell {
             let Some(index) = next else { return };
             next = place.waiters.next(&self.waiters, index);
             let waiter = self.waiters.at_mut(index);
@@ -274,11 +273,24 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
-    /// The oldest waiter whose deadline has not passed.
-    pub(crate) fn oldest_waiter(&self, endpoint: u32, mono: Stamp) -> Option<Token> {
+    /// How many waiters would find something to do if they looked: one for each idle connection.
+    /// If all of those need a check first, only as many as have no check under way for them.
+    pub(crate) fn tellable(&self, endpoint: u32, wall: Stamp) -> usize {
+        let place = self.endpoints.at(endpoint);
+        let Some(newest) = place.idle.back() else { return 0 };
+        let check_after = self.limits.check_after.map_or(u64::MAX, nanos);
+        if wall.apart(self.entries.at(newest).idle_since) < check_after {
+            return place.idle.len();
+        }
+        let checking = place.checking - place.stuck_checks;
+        place.idle.len().min(place.waiters.len().saturating_sub(checking))
+    }
+
+    /// The oldest waiter whose deadline has not passed, and when it came.
+    pub(crate) fn oldest_waiter(&self, endpoint: u32, mono: Stamp) -> Option<(Token, Stamp)> {
         let mut waiters = self.endpoints.at(endpoint).waiters.iter(&self.waiters);
         let index = waiters.find(|&index| !self.waiters.at(index).has_expired(mono))?;
-        Some(self.waiters.token(index))
+        Some((self.waiters.token(index), self.waiters.at(index).arrived))
     }
 
     /// Answers a waiter, which thereby leaves the queue.
@@ -296,8 +308,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.budget.waiting -= 1;
         let waiter = self.waiters.remove(token)?;
         place.told -= usize::from(waiter.told);
-        if place.waiters.is_empty() {
+        let is_last = place.waiters.is_empty();
+        if place.starved_since.is_some() {
+            // It has had its turn, however it came by it: now it goes behind the others.
             self.no_longer_starved(endpoint);
+            if !is_last {
+                self.starve(endpoint, waiter.arrived);
+            }
         }
         Some(waiter)
     }

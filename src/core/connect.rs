@@ -20,12 +20,15 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// limits allow.
     pub(crate) fn pump(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
         while self.wants_connect(endpoint) && self.begin_connect(endpoint, now, fx) {}
+        if !self.wants_connect(endpoint) {
+            self.no_longer_starved(endpoint);
+        }
     }
 
     /// How many connections waiters need beyond those that are idle or on their way.
-    fn unserved(&self, endpoint: u32) -> usize {
+    pub(crate) fn unserved(&self, endpoint: u32) -> usize {
         let place = self.endpoints.at(endpoint);
-        let coming = place.idle.len() + place.connecting + place.checking - place.stuck;
+        let coming = place.idle.len() + place.connecting + place.checking - place.stuck();
         place.waiters.len().saturating_sub(coming)
     }
 
@@ -41,9 +44,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return false;
         }
         let place = self.endpoints.at(endpoint);
-        let coming = place.idle.len() + place.connecting + place.checking - place.stuck;
+        let coming = place.idle.len() + place.connecting + place.checking - place.stuck();
         let kept = if place.kept { self.limits.min_idle } else { 0 };
-        let is_cold = place.open() + place.connecting - place.stuck < place.warm_target;
+        let is_cold = place.open() + place.connecting - place.stuck() < place.warm_target;
         coming < place.waiters.len() + kept || is_cold
     }
 
@@ -74,15 +77,17 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return false;
         }
         if self.budget.connecting >= self.limits.max_connecting_total {
-            self.starve(endpoint, now);
+            self.starve(endpoint, now.mono);
             return false;
         }
         if !self.budget.permits.is_available() && is_unserved {
-            self.make_room(endpoint, fx);
+            if let Some(spare) = self.spare() {
+                self.end(spare, None, CloseReason::MadeRoom, fx);
+            }
         }
         let Some(permit) = self.budget.permits.take() else {
             if is_unserved {
-                self.starve(endpoint, now);
+                self.starve(endpoint, now.mono);
             }
             return false;
         };
@@ -130,25 +135,22 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.look_by(at, fx);
     }
 
-    /// Closes the least recently used idle connection of an endpoint where nobody waits.
-    fn make_room(&mut self, endpoint: u32, fx: &mut Effects<T, W>) {
-        let found = self.budget.idle.iter(&self.entries).find(|&index| {
+    /// The least recently used idle connection of an endpoint where nobody waits.
+    pub(crate) fn spare(&self) -> Option<u32> {
+        self.budget.idle.iter(&self.entries).find(|&index| {
             let theirs = self.entries.at(index).endpoint;
-            theirs != endpoint && self.endpoints.at(theirs).waiters.is_empty()
-        });
-        if let Some(index) = found {
-            self.end(index, None, CloseReason::MadeRoom, fx);
-        }
+            self.endpoints.at(theirs).waiters.is_empty()
+        })
     }
 
     /// Queues an endpoint for room under the limits of the pool.
-    fn starve(&mut self, endpoint: u32, now: Now) {
+    pub(crate) fn starve(&mut self, endpoint: u32, mono: Stamp) {
         let place = self.endpoints.at_mut(endpoint);
         if place.starved_since.is_some() {
             return;
         }
         let oldest = place.waiters.front().map(|index| self.waiters.at(index).arrived);
-        place.starved_since = Some(oldest.unwrap_or(now.mono));
+        place.starved_since = Some(oldest.unwrap_or(mono));
         self.budget.starved.push_back(&mut self.endpoints, endpoint);
     }
 
@@ -158,39 +160,50 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
-    /// Gives free room to the starved, one attempt each in turn; with `against`, only to those who
-    /// have waited longer than anybody at that endpoint.
+    /// Gives room to the starved, one attempt each in turn; with `against`, only to those who have
+    /// waited longer than anybody at that endpoint.
     pub(crate) fn serve_starved(&mut self, against: Option<u32>, now: Now, fx: &mut Effects<T, W>) {
-        // An endpoint that cannot begin for reasons of its own goes to the back once.
-        let mut turns = self.budget.starved.len();
-        while turns > 0
-            && self.budget.permits.is_available()
-            && self.budget.connecting < self.limits.max_connecting_total
-        {
-            turns -= 1;
-            let Some(starved) = self.budget.starved.front() else { return };
+        while let Some(starved) = self.first_in_need(against, now.mono) {
             if let Some(own) = against {
+                let oldest = self.oldest_waiter(own, now.mono);
                 let since = self.endpoints.at(starved).starved_since;
-                let oldest = self.endpoints.at(own).waiters.front();
-                let arrived = oldest.map(|index| self.waiters.at(index).arrived);
-                if self.unserved(own) > 0 && arrived <= since {
+                let is_older = oldest.is_some_and(|(_, arrived)| Some(arrived) <= since);
+                if is_older && self.unserved(own) > 0 {
                     return;
                 }
             }
             self.no_longer_starved(starved);
-            if self.wants_connect(starved) && self.begin_connect(starved, now, fx) {
-                turns = self.budget.starved.len();
+            if !self.begin_connect(starved, now, fx) {
+                debug_assert!(false, "bug: nothing was in its way");
+                return;
             }
-            if self.unserved(starved) > 0 && self.may_begin(starved, now) {
-                self.starve(starved, now);
+            if self.wants_connect(starved) && self.may_begin(starved, now.mono) {
+                self.starve(starved, now.mono); // behind the others
             }
         }
     }
 
+    /// The starved endpoint that has waited longest and could begin an attempt now.
+    fn first_in_need(&self, except: Option<u32>, mono: Stamp) -> Option<u32> {
+        if self.budget.starved.is_empty()
+            || self.budget.connecting >= self.limits.max_connecting_total
+        {
+            return None;
+        }
+        let is_free = self.budget.permits.is_available();
+        let has_room = is_free || self.spare().is_some();
+        let mut starved = self.budget.starved.iter(&self.endpoints);
+        starved.find(|&at| {
+            Some(at) != except
+                && self.may_begin(at, mono)
+                && ((has_room && self.unserved(at) > 0) || (is_free && self.wants_connect(at)))
+        })
+    }
+
     /// Nothing but the limits of the pool is in the way of another attempt.
-    fn may_begin(&self, endpoint: u32, now: Now) -> bool {
+    pub(crate) fn may_begin(&self, endpoint: u32, mono: Stamp) -> bool {
         let place = self.endpoints.at(endpoint);
-        place.retry_at.is_none_or(|at| at <= now.mono)
+        place.retry_at.is_none_or(|at| at <= mono)
             && place.connecting < self.limits.max_connecting
             && place.total() < self.limits.max_per_endpoint
     }

@@ -22,7 +22,8 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) connecting: usize,
     pub(crate) checking: usize,
     /// Of those, how many never returned but keep their permits.
-    pub(crate) stuck: usize,
+    pub(crate) stuck_connects: usize,
+    pub(crate) stuck_checks: usize,
     /// How many attempts were abandoned and have not returned.
     pub(crate) abandoned: usize,
     pub(crate) epoch: u32,
@@ -63,7 +64,8 @@ impl<W> EndpointCore<W> {
             in_use: 0,
             connecting: 0,
             checking: 0,
-            stuck: 0,
+            stuck_connects: 0,
+            stuck_checks: 0,
             abandoned: 0,
             epoch: 0,
             kept: true,
@@ -81,6 +83,10 @@ impl<W> EndpointCore<W> {
             checkouts: 0,
             counters: Box::default(),
         }
+    }
+
+    pub(crate) fn stuck(&self) -> usize {
+        self.stuck_connects + self.stuck_checks
     }
 
     pub(crate) fn total(&self) -> usize {

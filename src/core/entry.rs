@@ -97,6 +97,8 @@ pub(crate) struct Lease {
     /// How often it was checked out before.
     pub(crate) uses: u32,
     pub(crate) born: Stamp,
-    /// How long it had been idle, in nanoseconds.
+    /// It was idle, and not handed over from its last user or from the crew.
+    pub(crate) was_idle: bool,
+    /// For how long, in nanoseconds.
     pub(crate) idle_for: u64,
 }

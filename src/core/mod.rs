@@ -109,6 +109,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if let Some(at) = self.endpoints.at_mut(endpoint).retry_timer.take() {
             self.timers.cancel(at, Timer::Endpoint(endpoint));
         }
+        self.no_longer_starved(endpoint);
         let token = self.endpoints.token(endpoint);
         if let Some(place) = self.endpoints.remove(token) {
             self.forgotten.add(&place.counters);
@@ -140,7 +141,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             limit: self.limits.max_per_endpoint,
             pool: (self.budget.permits.taken(), self.budget.permits.most()),
             abandoned: place.abandoned,
-            stuck: place.stuck,
+            stuck: place.stuck(),
         }
     }
 
@@ -167,7 +168,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             counts.checking += place.checking;
             counts.waiting += place.waiters.len();
             counts.abandoned += place.abandoned;
-            counts.stuck += place.stuck;
+            counts.stuck += place.stuck();
             counters.add(&place.counters);
             counters.checkouts += place.checkouts;
         }
@@ -189,11 +190,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             State::Connecting(attempt) => {
                 place.connecting -= 1;
                 self.budget.connecting -= 1;
-                place.stuck -= usize::from(attempt == Attempt::Stuck);
+                place.stuck_connects -= usize::from(attempt == Attempt::Stuck);
             }
             State::Checking(attempt) => {
                 place.checking -= 1;
-                place.stuck -= usize::from(attempt == Attempt::Stuck);
+                place.stuck_checks -= usize::from(attempt == Attempt::Stuck);
             }
         }
         if let Some(at) = timer {
@@ -234,9 +235,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
-    /// After room came free at `endpoint`: whoever waited longest for it, there or elsewhere, gets
-    /// an attempt to connect.
-    fn freed(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+    /// Ends every transition off the fast path at `endpoint`: whatever came free goes to whoever
+    /// waited longest for it, there or elsewhere, and whoever should look again is told.
+    fn rebalance(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
         if self.is_closed {
             if self.entries.len() == 0 {
                 fx.hints.extend(self.drainers.iter().cloned());
@@ -246,6 +247,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.serve_starved(Some(endpoint), now, fx);
         self.pump(endpoint, now, fx);
         self.serve_starved(None, now, fx);
+        self.tell(endpoint, now, fx);
         let watchers = &self.endpoints.at(endpoint).watchers;
         fx.hints.extend(watchers.iter().cloned());
     }

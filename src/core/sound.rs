@@ -1,1 +1,223 @@
+//! Recounts everything from scratch. Tests call it after every transition.
 
+use std::collections::BTreeSet;
+
+use crate::clock::Now;
+use crate::core::Core;
+use crate::core::budget::MOST_ABANDONED;
+use crate::core::endpoint::EndpointCore;
+use crate::core::entry::{Attempt, Entry, State};
+use crate::core::stats::Counters;
+use crate::core::timers::Timer;
+
+impl<T, W: Clone + PartialEq> Core<T, W> {
+    /// # Panics
+    ///
+    /// If anything is not as it must be between two transitions.
+    pub(crate) fn assert_sound(&self, now: Now) {
+        for index in self.entries.indexes() {
+            self.assert_entry(index);
+        }
+        for endpoint in self.endpoints.indexes() {
+            self.assert_counts(endpoint);
+            self.assert_idle(endpoint);
+            self.assert_waiters(endpoint, now);
+            self.assert_progress(endpoint, now);
+        }
+        self.assert_budget();
+        self.assert_timers(now);
+        self.assert_starved(now);
+        if self.is_closed {
+            assert_eq!(self.waiters.len(), 0, "somebody waits at a closed pool");
+            assert!(self.budget.idle.is_empty(), "a closed pool keeps a connection");
+        }
+    }
+
+    /// One entry by itself: what it holds, and that its time will come.
+    fn assert_entry(&self, index: u32) {
+        let entry = self.entries.at(index);
+        let at = (index, entry.state);
+        let is_idle = entry.state == State::Idle;
+        assert_eq!(entry.conn.is_some(), is_idle, "{at:?}: only idle ones hold a connection");
+        let place = self.endpoints.at(entry.endpoint);
+        if is_idle {
+            assert!(!entry.hung_up && !entry.retire, "{at:?}, but known to be of no use");
+            assert_eq!(entry.epoch, place.epoch, "{at:?}, but evicted");
+        }
+        let is_timed = match entry.state {
+            State::Idle => self.limits.max_lifetime.is_some(),
+            State::InUse => self.limits.max_lifetime.is_some() && !entry.retire,
+            State::Connecting(attempt) => attempt != Attempt::Stuck,
+            // One that still waits for a thread at its deadline is refused when a thread comes.
+            State::Checking(attempt) => matches!(attempt, Attempt::Running { .. }),
+        };
+        assert!(entry.timer.is_some() || !is_timed, "{at:?}: nothing would ever end it");
+    }
+
+    fn count(&self, endpoint: u32, is_counted: impl Fn(&Entry<T>) -> bool) -> usize {
+        let mine = self.entries.iter().filter(|entry| entry.endpoint == endpoint);
+        mine.filter(|entry| is_counted(entry)).count()
+    }
+
+    fn assert_counts(&self, endpoint: u32) {
+        use State::{Checking, Connecting, Idle, InUse};
+        let place = self.endpoints.at(endpoint);
+        let counted = [
+            self.count(endpoint, |entry| entry.state == Idle),
+            self.count(endpoint, |entry| entry.state == InUse),
+            self.count(endpoint, |entry| matches!(entry.state, Connecting(_))),
+            self.count(endpoint, |entry| matches!(entry.state, Checking(_))),
+            self.count(endpoint, |entry| {
+                matches!(entry.state, Connecting(Attempt::Stuck) | Checking(Attempt::Stuck))
+            }),
+        ];
+        let [idle, in_use] = [place.idle.len(), place.in_use];
+        let noted = [idle, in_use, place.connecting, place.checking, place.stuck()];
+        assert_eq!(noted, counted, "idle, in use, connecting, checking, stuck at {endpoint}");
+        let limits = &self.limits;
+        assert!(place.total() <= limits.max_per_endpoint, "max_per_endpoint at {endpoint}");
+        assert!(idle <= limits.max_idle_per_endpoint, "max_idle_per_endpoint at {endpoint}");
+        assert!(place.connecting <= limits.max_connecting, "max_connecting at {endpoint}");
+        assert!(place.waiters.len() <= limits.max_waiting, "max_waiting at {endpoint}");
+        assert!(!place.watchers.is_empty() || place.warm_target == 0, "warm for nobody");
+        let counters = &place.counters;
+        let gone = counters.closed.iter().sum::<u64>() + counters.detached;
+        assert_eq!(counters.opened, gone + place.open() as u64, "what was opened at {endpoint}");
+    }
+
+    /// Each idle connection is in its endpoint's stack and in the order of use, once.
+    fn assert_idle(&self, endpoint: u32) {
+        let place = self.endpoints.at(endpoint);
+        let stack: Vec<u32> = place.idle.iter(&self.entries).collect();
+        let is_mine = |index: &u32| self.entries.at(*index).endpoint == endpoint;
+        let used: Vec<u32> = self.budget.idle.iter(&self.entries).filter(is_mine).collect();
+        assert_eq!(stack, used, "the stack of {endpoint} and the order of use");
+        for &index in &stack {
+            assert_eq!(self.entries.at(index).state, State::Idle, "entry {index} is in a stack");
+        }
+        let once: BTreeSet<u32> = stack.iter().copied().collect();
+        assert_eq!((once.len(), stack.len()), (stack.len(), place.idle.len()), "listed once");
+        assert_eq!(place.idle.back(), stack.last().copied(), "the end of the stack");
+    }
+
+    /// The queue, and the promise of telling.
+    fn assert_waiters(&self, endpoint: u32, now: Now) {
+        let place = self.endpoints.at(endpoint);
+        let queue: Vec<u32> = place.waiters.iter(&self.waiters).collect();
+        assert_eq!(queue.len(), place.waiters.len(), "length of the queue of {endpoint}");
+        let waiters: Vec<_> = queue.iter().map(|&index| self.waiters.at(index)).collect();
+        assert!(waiters.iter().all(|waiter| waiter.endpoint == endpoint), "in its own queue");
+        assert!(waiters.is_sorted_by_key(|waiter| waiter.arrived), "oldest first at {endpoint}");
+        let told = waiters.iter().filter(|waiter| waiter.told).count();
+        assert_eq!(place.told, told, "told at {endpoint}");
+        let is_left_out = waiters.iter().any(|w| !w.told && !w.has_expired(now.mono));
+        let tellable = self.tellable(endpoint, now.wall);
+        assert!(
+            !is_left_out || told >= tellable,
+            "at {endpoint} {tellable} could look, {told} waiters are told, and one is not"
+        );
+    }
+
+    fn missing(&self, place: &EndpointCore<W>) -> usize {
+        let coming = place.idle.len() + place.connecting + place.checking - place.stuck();
+        place.waiters.len().saturating_sub(coming)
+    }
+
+    fn is_free_to_begin(&self, place: &EndpointCore<W>, now: Now) -> bool {
+        // With its timer set it begins when the reaper looks, be it late.
+        place.retry_at.is_none_or(|at| at <= now.mono)
+            && place.retry_timer.is_none()
+            && place.connecting < self.limits.max_connecting
+            && place.total() < self.limits.max_per_endpoint
+    }
+
+    /// No wake-up is lost: where a waiter has nothing on its way, something is in the way whose
+    /// end will be noticed, or somebody was told to look and will find out.
+    fn assert_progress(&self, endpoint: u32, now: Now) {
+        let place = self.endpoints.at(endpoint);
+        let mut waiters = place.waiters.iter(&self.waiters);
+        // One past its deadline is about to look, or leave, by itself.
+        let is_anybody_left = waiters.any(|at| !self.waiters.at(at).has_expired(now.mono));
+        if self.missing(place) == 0 || !is_anybody_left {
+            return;
+        }
+        let is_in_the_way = place.retry_timer.is_some()
+            || place.starved_since.is_some()
+            || place.connecting >= self.limits.max_connecting
+            || place.total() >= self.limits.max_per_endpoint;
+        assert!(
+            is_in_the_way || place.told > 0,
+            "at {endpoint} {} wait, nothing comes and nothing is in the way: {:?}",
+            place.waiters.len(),
+            (now.mono, self.counts(endpoint))
+        );
+    }
+
+    /// The queue of starved endpoints, and that none starves while there is room.
+    fn assert_starved(&self, now: Now) {
+        let starved: Vec<u32> = self.budget.starved.iter(&self.endpoints).collect();
+        assert_eq!(starved.len(), self.budget.starved.len(), "length of the queue of starved");
+        let noted = self.endpoints.indexes();
+        let noted: BTreeSet<u32> =
+            noted.filter(|&at| self.endpoints.at(at).starved_since.is_some()).collect();
+        assert_eq!(starved.iter().copied().collect::<BTreeSet<_>>(), noted, "who is starved");
+        if self.budget.connecting >= self.limits.max_connecting_total {
+            return;
+        }
+        let is_ready = |at: &&u32| {
+            let place = self.endpoints.at(**at);
+            self.missing(place) > 0 && place.told == 0 && self.is_free_to_begin(place, now)
+        };
+        let Some(&ready) = starved.iter().find(is_ready) else { return };
+        assert!(!self.budget.permits.is_available(), "{ready} starves while there is room");
+        for index in self.budget.idle.iter(&self.entries) {
+            let theirs = self.entries.at(index).endpoint;
+            let is_wanted = !self.endpoints.at(theirs).waiters.is_empty();
+            assert!(is_wanted, "{ready} starves while {theirs} keeps one idle that nobody wants");
+        }
+    }
+
+    fn assert_budget(&self) {
+        let (budget, limits) = (&self.budget, &self.limits);
+        let sum = |of: fn(&EndpointCore<W>) -> usize| self.endpoints.iter().map(of).sum::<usize>();
+        assert_eq!(budget.permits.taken(), self.entries.len(), "an entry owns one permit");
+        assert_eq!(budget.idle.len(), sum(|place| place.idle.len()), "idle");
+        assert_eq!(budget.connecting, sum(|place| place.connecting), "connecting");
+        assert_eq!(budget.abandoned, sum(|place| place.abandoned), "abandoned");
+        assert_eq!(budget.waiting, sum(|place| place.waiters.len()), "waiting");
+        assert_eq!(budget.waiting, self.waiters.len(), "waiters and queues");
+        assert!(self.entries.len() <= limits.max_total, "max_total");
+        assert!(budget.idle.len() <= limits.max_idle, "max_idle");
+        assert!(budget.connecting <= limits.max_connecting_total, "max_connecting_total");
+        assert!(budget.abandoned <= MOST_ABANDONED, "abandoned: {}", budget.abandoned);
+        let stats = self.stats_of_all();
+        let held = stats.idle() + stats.in_use() + stats.checking();
+        assert_eq!(stats.opened(), stats.closed() + stats.detached() + held as u64, "the sum");
+        let mut counters = Counters::default();
+        self.endpoints.iter().for_each(|place| counters.add(&place.counters));
+        let parted = counters.opened + self.forgotten.opened;
+        assert_eq!(stats.opened(), parted, "the parts add up to the whole");
+    }
+
+    /// Each timer that is noted is set, no other is, and the reaper looks in time for all.
+    fn assert_timers(&self, now: Now) {
+        let mut set = 0;
+        for index in self.entries.indexes() {
+            if let Some(at) = self.entries.at(index).timer {
+                assert!(self.timers.contains(at, Timer::Entry(index)), "timer of entry {index}");
+                set += 1;
+            }
+        }
+        for endpoint in self.endpoints.indexes() {
+            if let Some(at) = self.endpoints.at(endpoint).retry_timer {
+                let is_set = self.timers.contains(at, Timer::Endpoint(endpoint));
+                assert!(is_set, "timer of endpoint {endpoint}");
+                set += 1;
+            }
+        }
+        assert_eq!(self.timers.len(), set, "timers that belong to nobody");
+        if let Some(next) = self.timers.next() {
+            assert!(self.timers.look_at <= next.max(now.mono), "the reaper would look too late");
+        }
+    }
+}

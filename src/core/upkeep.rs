@@ -22,6 +22,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         fx: &mut Effects<T, W>,
     ) -> Stamp {
         self.timers.look_at = Stamp::ZERO; // it looks at this moment; nobody need wake it
+        self.note_kept(now, is_held);
         let mut work = 0;
         while work < MOST_PER_LOOK {
             let Some(timer) = self.timers.pop(now.mono) else { break };
@@ -47,14 +48,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 }
                 work += 1;
                 self.end(index, None, CloseReason::IdleTimeout, fx);
-                self.freed(endpoint, now, fx);
+                self.rebalance(endpoint, now, fx);
             }
             if self.entries.len() > 0 {
                 // What is in use now may come back and be forgotten.
                 idle_due = idle_due.min(now.mono.plus(idle_timeout));
             }
         }
-        self.refill(now, is_held, fx);
+        self.refill(now, fx);
         let next = if work >= MOST_PER_LOOK {
             now.mono
         } else {
@@ -72,15 +73,15 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             State::InUse => entry.retire = true,
             State::Idle => {
                 self.end(index, None, CloseReason::MaxLifetime, fx);
-                self.freed(endpoint, now, fx);
+                self.rebalance(endpoint, now, fx);
             }
             State::Connecting(_) | State::Checking(_) => self.overdue(index, now, fx),
         }
     }
 
-    /// Brings endpoints up to `min_idle` that are held or were used of late.
-    fn refill(&mut self, now: Now, is_held: impl Fn(u32) -> bool, fx: &mut Effects<T, W>) {
-        if self.limits.min_idle == 0 || self.is_closed {
+    /// Notes where `min_idle` is to be kept up: where somebody holds a handle, or asked of late.
+    fn note_kept(&mut self, now: Now, is_held: impl Fn(u32) -> bool) {
+        if self.limits.min_idle == 0 {
             return;
         }
         let limit = self.limits.idle_timeout.map_or(u64::MAX, nanos);
@@ -88,6 +89,16 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         for endpoint in endpoints {
             let place = self.endpoints.at_mut(endpoint);
             place.kept = is_held(endpoint) || now.wall.apart(place.last_used) < limit;
+        }
+    }
+
+    /// Brings endpoints up to `min_idle`.
+    fn refill(&mut self, now: Now, fx: &mut Effects<T, W>) {
+        if self.limits.min_idle == 0 || self.is_closed {
+            return;
+        }
+        let endpoints: Vec<u32> = self.endpoints.indexes().collect();
+        for endpoint in endpoints {
             self.pump(endpoint, now, fx);
         }
     }
@@ -110,7 +121,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         place.epoch = place.epoch.wrapping_add(1);
         let epoch = place.epoch;
         self.end_idle(endpoint, CloseReason::Evicted, fx);
-        self.freed(endpoint, now, fx);
+        self.rebalance(endpoint, now, fx);
         epoch
     }
 
@@ -198,7 +209,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// How far it is: connections open, and whether more are on their way.
     pub(crate) fn warmth(&self, endpoint: u32) -> (usize, bool) {
         let place = self.endpoints.at(endpoint);
-        (place.open(), place.connecting > place.stuck)
+        (place.open(), place.connecting > place.stuck_connects)
     }
 
     /// `warm` ends.

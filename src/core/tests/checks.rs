@@ -1,0 +1,177 @@
+//! Connections that are checked or settled before they go out again.
+
+use super::world::{A, B, Look, Mail, World, limits, millis};
+use crate::config::{Limits, Reuse};
+use crate::core::Upkeep;
+use crate::observe::CloseReason;
+
+fn checked() -> Limits {
+    Limits { check_after: Some(millis(500)), ..limits() }
+}
+
+#[test]
+fn one_that_was_used_of_late_goes_out_unchecked() {
+    let mut world = World::new(checked());
+    world.idle(A, 1);
+    world.pass(499);
+    world.take(A);
+    assert!(world.upkeeps.is_empty());
+}
+
+#[test]
+fn if_all_need_a_check_the_newest_is_checked_and_the_caller_queues() {
+    let mut world = World::new(checked());
+    let tokens = world.idle(A, 2);
+    world.pass(500);
+    let waiter = world.wait(A);
+    assert_eq!((world.upkeeps.len(), world.upkeeps[0].token), (1, tokens[1]));
+    assert_eq!(world.upkeeps[0].upkeep, Upkeep::Check);
+    assert!(world.connects.is_empty(), "the check can serve it");
+    world.upkeep_ends(Ok(()));
+    assert_eq!(world.granted(waiter).lease.token, tokens[1]);
+}
+
+#[test]
+fn with_reuse_oldest_one_that_needs_no_check_comes_first() {
+    let mut world = World::new(Limits { reuse: Reuse::Oldest, ..checked() });
+    let mut held = world.open(A, 2);
+    world.give_back(held.remove(0));
+    world.pass(500);
+    let newest = held.remove(0);
+    let token = newest.lease.token;
+    world.give_back(newest);
+    assert_eq!(world.take(A).lease.token, token);
+    assert!(world.upkeeps.is_empty());
+}
+
+#[test]
+fn trying_begins_a_check_and_does_not_wait_for_it() {
+    let mut world = World::new(checked());
+    let tokens = world.idle(A, 3);
+    world.pass(500);
+    assert!(world.try_get(A).is_none());
+    assert!(world.try_get(A).is_none());
+    assert_eq!(world.upkeeps.len(), 1, "one check serves one caller");
+    world.upkeep_ends(Ok(()));
+    assert_eq!(world.try_get(A).map(|held| held.lease.token), Some(tokens[2]));
+}
+
+#[test]
+fn when_a_check_fails_the_waiter_gets_the_next_idle_one_checked() {
+    let mut world = World::new(checked());
+    let tokens = world.idle(A, 2);
+    world.pass(500);
+    let waiter = world.wait(A);
+    world.upkeep_ends(Err(CloseReason::CheckFailed));
+    assert_eq!(world.hints, [waiter], "another is idle, and nothing is on its way");
+    assert!(matches!(world.look(waiter), Look::Waits));
+    assert_eq!(world.upkeeps[0].token, tokens[0]);
+    world.upkeep_ends(Err(CloseReason::CheckFailed));
+    assert_eq!(world.connects.len(), 1, "the permit passes to a connect");
+    world.connect_ok(A);
+    world.granted(waiter);
+}
+
+#[test]
+fn a_waiter_that_looks_in_vain_is_not_told_to_look_again_at_once() {
+    let mut world = World::new(checked());
+    world.idle(A, 3);
+    world.pass(500);
+    let waiter = world.wait(A);
+    assert_eq!((world.upkeeps.len(), world.counts(A).idle), (1, 2));
+    // A late hint: one check is under way for it, and the other two would need one, too.
+    assert!(matches!(world.look(waiter), Look::Waits));
+    assert_eq!(world.hints, [], "it would spin until the check has ended");
+    assert_eq!(world.upkeeps.len(), 1);
+}
+
+#[test]
+fn a_fresh_one_that_comes_back_during_a_check_is_told_of() {
+    let mut world = World::new(checked());
+    let held = world.open(A, 1).remove(0);
+    world.idle(A, 2);
+    world.pass(500);
+    let waiter = world.wait(A);
+    let token = held.lease.token;
+    world.give_back(held);
+    assert_eq!(world.hints, [waiter]);
+    let Look::Granted(held) = world.look(waiter) else { panic!("one is fresh") };
+    assert_eq!(held.lease.token, token);
+    world.upkeep_ends(Ok(()));
+    assert_eq!(world.counts(A).idle, 2);
+}
+
+#[test]
+fn a_settled_connection_goes_to_whoever_waits() {
+    let mut world = World::new(Limits { max_per_endpoint: 1, ..limits() });
+    let held = world.open(A, 1).remove(0);
+    let waiter = world.wait(A);
+    world.settle(held);
+    assert_eq!(world.upkeeps[0].upkeep, Upkeep::Settle);
+    world.upkeep_ends(Ok(()));
+    world.granted(waiter);
+}
+
+#[test]
+fn a_check_whose_connection_is_lost_in_a_panic_frees_its_room() {
+    let mut world = World::new(Limits { max_total: 1, ..limits() });
+    let held = world.open(A, 1).remove(0);
+    world.settle(held);
+    world.wait(B);
+    let out = world.upkeeps.remove(0);
+    let now = world.now;
+    world.run(&mut |core, fx| core.finish_upkeep(A, out.token, None, Ok(()), now, fx));
+    assert_eq!(world.stats().closed_for(CloseReason::ConnectorPanicked), 1);
+    assert_eq!(world.counts(B).connecting, 1);
+    drop(out);
+}
+
+#[test]
+fn a_check_is_interrupted_at_its_deadline_and_abandoned_after_the_grace() {
+    let mut world = World::new(Limits { max_per_endpoint: 1, ..checked() });
+    let token = world.idle(A, 1)[0];
+    world.pass(500);
+    let waiter = world.wait_within(A, millis(10_000));
+    assert!(world.start(token, true));
+    world.pass(2_000);
+    world.reap();
+    assert_eq!((world.interrupted.as_slice(), world.abandoned.len()), ([token].as_slice(), 0));
+    world.pass(100);
+    world.reap();
+    assert_eq!(world.abandoned, [token]);
+    let stats = world.stats();
+    assert_eq!((stats.closed_for(CloseReason::TooLate), stats.abandoned()), (1, 1));
+    world.connect_ok(A);
+    let held = world.granted(waiter);
+    // The call returns after all: what it brings is closed, and counted once.
+    world.upkeep_ends(Ok(()));
+    assert_eq!((world.closed_for(CloseReason::TooLate), world.stats().abandoned()), (1, 0));
+    assert_eq!(world.stats().closed_for(CloseReason::TooLate), 1);
+    world.give_back(held);
+}
+
+#[test]
+fn a_check_that_a_thread_takes_up_after_its_deadline_is_not_begun() {
+    let mut world = World::new(checked());
+    let token = world.idle(A, 1)[0];
+    world.pass(500);
+    let waiter = world.wait_within(A, millis(10_000));
+    world.pass(2_000);
+    world.reap();
+    // Nothing would end it if it hung.
+    assert!(!world.start(token, false), "its deadline has passed in the queue");
+    world.upkeep_ends(Err(CloseReason::TooLate));
+    world.connect_ok(A);
+    world.granted(waiter);
+}
+
+#[test]
+fn checks_begin_for_waiters_and_for_nobody_else() {
+    let mut world = World::new(checked());
+    world.idle(A, 4);
+    world.pass(500);
+    let waiters: Vec<Mail> = (0..3).map(|_| world.wait(A)).collect();
+    assert_eq!((world.upkeeps.len(), world.connects.len()), (3, 0));
+    (0..3).for_each(|_| world.upkeep_ends(Ok(())));
+    waiters.into_iter().for_each(|mail| drop(world.granted(mail)));
+}

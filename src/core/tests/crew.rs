@@ -1,0 +1,219 @@
+//! The other half of the harness: the crew, the reaper and whoever ends things.
+
+use super::world::{
+    Conn, Connecting, Held, Look, Mail, Out, Reply, Waiting, World, failure, millis,
+};
+use crate::clock::Stamp;
+use crate::core::{Stats, Token};
+use crate::error::{Counts, Phase};
+use crate::observe::CloseReason;
+
+impl World {
+    /// Moves both clocks.
+    pub(super) fn pass(&mut self, time: u64) {
+        self.now.mono = self.now.mono.plus(millis(time));
+        self.now.wall = self.now.wall.plus(millis(time));
+    }
+
+    /// The oldest attempt to connect to an endpoint, which thereby ends.
+    pub(super) fn connect_of(&mut self, endpoint: u32) -> Connecting {
+        let at = self.connects.iter().position(|connect| connect.endpoint == endpoint);
+        self.connects.remove(at.expect("an attempt is under way"))
+    }
+
+    pub(super) fn connect_ok(&mut self, endpoint: u32) -> u32 {
+        let connect = self.connect_of(endpoint);
+        self.connected(connect)
+    }
+
+    /// An attempt succeeds; returns the number of the connection.
+    pub(super) fn connected(&mut self, connect: Connecting) -> u32 {
+        let conn = self.new_conn();
+        let id = conn.id;
+        let (now, mut conn) = (self.now, Some(conn));
+        self.run(&mut |core, fx| {
+            if let Some(conn) = conn.take() {
+                core.finish_connect(connect.endpoint, connect.token, Ok(conn), now, fx);
+            }
+        });
+        id
+    }
+
+    pub(super) fn connect_fails(&mut self, endpoint: u32) {
+        let connect = self.connect_of(endpoint);
+        self.fails(connect, 1);
+    }
+
+    /// An attempt fails for a numbered cause.
+    pub(super) fn fails(&mut self, connect: Connecting, cause: u32) {
+        let (now, mut why) = (self.now, Some(failure(cause)));
+        self.run(&mut |core, fx| {
+            if let Some(why) = why.take() {
+                core.finish_connect(connect.endpoint, connect.token, Err(why), now, fx);
+            }
+        });
+    }
+
+    /// A thread takes the attempt up; false if it came too late.
+    pub(super) fn start(&mut self, token: Token, interruptible: bool) -> bool {
+        self.run(&mut |core, _| {
+            let started = core.start_attempt(token, Phase::Open);
+            if started && interruptible {
+                core.advance_attempt(token, Phase::Open, true);
+            }
+            started
+        })
+    }
+
+    /// The oldest check or settling ends.
+    pub(super) fn upkeep_ends(&mut self, verdict: Result<(), CloseReason>) {
+        let out = self.upkeeps.remove(0);
+        self.kept_up(out, verdict);
+    }
+
+    pub(super) fn kept_up(&mut self, out: Out, verdict: Result<(), CloseReason>) {
+        let Out { endpoint, token, conn, .. } = out;
+        let (now, mut conn) = (self.now, Some(conn));
+        self.run(&mut |core, fx| {
+            core.finish_upkeep(endpoint, token, conn.take(), verdict, now, fx);
+        });
+    }
+
+    /// The reaper looks; nobody has a handle.
+    pub(super) fn reap(&mut self) -> Stamp {
+        self.reap_with(&|_| false)
+    }
+
+    pub(super) fn reap_with(&mut self, is_held: &dyn Fn(u32) -> bool) -> Stamp {
+        let now = self.now;
+        self.run(&mut |core, fx| core.reap(now, is_held, fx))
+    }
+
+    pub(super) fn hang_up(&mut self, token: Token) {
+        let now = self.now;
+        self.run(&mut |core, fx| core.hang_up(token, now, fx));
+    }
+
+    pub(super) fn evict(&mut self, endpoint: u32) {
+        let now = self.now;
+        self.run(&mut |core, fx| core.evict(endpoint, now, fx));
+    }
+
+    pub(super) fn close(&mut self) {
+        let now = self.now;
+        self.run(&mut |core, fx| core.close(now, fx));
+    }
+
+    pub(super) fn warm(&mut self, endpoint: u32, wanted: usize, mail: Mail) -> usize {
+        let now = self.now;
+        self.run(&mut |core, fx| core.warm(endpoint, wanted, &mail, now, fx))
+    }
+
+    // ---- shortcuts
+
+    /// Opens `count` connections and hands them out.
+    pub(super) fn open(&mut self, endpoint: u32, count: usize) -> Vec<Held> {
+        let waiters: Vec<Mail> = (0..count).map(|_| self.wait(endpoint)).collect();
+        for _ in 0..count {
+            self.connect_ok(endpoint);
+        }
+        waiters.into_iter().map(|mail| self.granted(mail)).collect()
+    }
+
+    /// Opens `count` connections and lets them idle, oldest first; returns their tokens.
+    pub(super) fn idle(&mut self, endpoint: u32, count: usize) -> Vec<Token> {
+        let held = self.open(endpoint, count);
+        let tokens = held.iter().map(|held| held.lease.token).collect();
+        held.into_iter().for_each(|held| self.give_back(held));
+        tokens
+    }
+
+    pub(super) fn counts(&self, endpoint: u32) -> Counts {
+        self.core.counts(endpoint)
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.core.stats_of_all()
+    }
+
+    /// How many connections were closed for this reason, as an observer sees it.
+    pub(super) fn closed_for(&self, reason: CloseReason) -> usize {
+        self.closed.iter().filter(|(_, why)| *why == reason).count()
+    }
+
+    /// Lets everything come to its end, in next to no time: who was told looks, attempts succeed,
+    /// connections come back. Whoever still waits then was forgotten.
+    pub(super) fn let_all_end(&mut self, mut held: Vec<Held>) {
+        let mut patience = 100;
+        loop {
+            let is_over = |waiting: &Waiting| waiting.deadline <= self.now.mono;
+            let over = self.waiting.iter().find(|(_, waiting)| is_over(waiting));
+            let next = self.hints.first().copied().or_else(|| over.map(|(&mail, _)| mail));
+            if let Some(mail) = next.or_else(|| self.replies.keys().next().copied()) {
+                held.extend(self.wakes_up(mail));
+            } else if let Some(connect) = self.connects.pop() {
+                self.ends_well(connect);
+            } else if let Some(out) = self.upkeeps.pop() {
+                self.ends_upkeep(out, Ok(()));
+            } else if let Some(back) = held.pop() {
+                self.give_back(back);
+            } else if self.waiting.is_empty() {
+                return;
+            } else {
+                // A pause after a failure must pass.
+                assert!(patience > 0, "forgotten: {:?}, {}", self.waiting, self.stats());
+                patience -= 1;
+                self.pass(1);
+                if self.core.timers.look_at <= self.now.mono {
+                    self.reap();
+                }
+            }
+        }
+    }
+
+    /// A waiter wakes, for whatever reason: takes its answer, or looks again.
+    pub(super) fn wakes_up(&mut self, mail: Mail) -> Option<Held> {
+        if !self.waiting.contains_key(&mail) && !self.replies.contains_key(&mail) {
+            self.hints.retain(|&hinted| hinted != mail); // a late hint: it has long gone
+            return None;
+        }
+        match self.look(mail) {
+            Look::Granted(held) | Look::Answered(Reply::Granted(held)) => Some(held),
+            _ => None,
+        }
+    }
+
+    pub(super) fn ends_well(&mut self, mut connect: Connecting) {
+        if connect.is_started || self.start(connect.token, false) {
+            connect.is_started = true;
+            self.connected(connect);
+        }
+    }
+
+    pub(super) fn ends_badly(&mut self, connect: Connecting, cause: u32) {
+        if connect.is_started || self.start(connect.token, false) {
+            self.fails(connect, cause);
+        }
+    }
+
+    /// A check or settling ends as the crew ends it: one that came too late is not begun.
+    pub(super) fn ends_upkeep(&mut self, out: Out, verdict: Result<(), CloseReason>) {
+        let is_begun = out.is_started || self.start(out.token, false);
+        self.kept_up(out, if is_begun { verdict } else { Err(CloseReason::TooLate) });
+    }
+
+    /// Nothing is left: no connection, no permit, no waiter.
+    pub(super) fn assert_empty(&self) {
+        let counts = self.stats().counts;
+        assert_eq!((counts.total(), counts.waiting, counts.pool.0), (0, 0, 0), "{counts}");
+        assert_eq!(self.live(), 0, "connections that nobody has");
+        assert!(self.waiting.is_empty() && self.replies.is_empty(), "somebody was forgotten");
+    }
+}
+
+impl Conn {
+    /// Kept by its user for good.
+    pub(super) fn keep(self) {
+        drop(self);
+    }
+}

@@ -1,0 +1,22 @@
+//! Tests of the core: each promise by name, then scripts nobody thought of.
+//!
+//! `world` is the harness. `checkout` to `ending` hold one promise a test; `model` compares random
+//! scripts with a naive pool, `scripts` runs random ones over every transition there is, and
+//! `exhaustive` runs every short one.
+
+mod attempts;
+mod caps;
+mod checkout;
+mod checks;
+mod crew;
+mod ending;
+mod exhaustive;
+mod failure;
+mod freed;
+mod hang_up;
+mod model;
+mod queue;
+mod scripts;
+mod starved;
+mod time;
+mod world;

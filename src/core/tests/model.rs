@@ -1,0 +1,385 @@
+//! A pool so simple that it is plainly right, and random scripts in which the core must do what it
+//! does: which connection is handed out, who is answered with what, what ends and why.
+//!
+//! The model knows nothing of telling, permits or the queue of starved endpoints; the pools here
+//! are large enough that nobody starves. When attempts begin is the core's to decide: the model
+//! only watches that there are never more of them than waiters, nor any too soon after a failure.
+
+use std::collections::BTreeMap;
+
+use super::scripts::{Random, for_each_seed};
+use super::world::{Got, Held, Look, Mail, Reply, World, limits, millis};
+use crate::clock::Stamp;
+use crate::config::{Limits, Reuse};
+use crate::core::{Refusal, Token};
+use crate::observe::CloseReason;
+
+/// What a step is expected to do to others than whoever takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Granted(Mail, u32),
+    Failed(Mail),
+    Closed(u32, CloseReason),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ModelConn {
+    id: u32,
+    endpoint: u32,
+    /// When it came back, counted in returns; none while it is in use.
+    idle_since: Option<u64>,
+    doomed: Option<CloseReason>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ModelWaiter {
+    mail: Mail,
+    endpoint: u32,
+    arrived: Stamp,
+    deadline: Stamp,
+}
+
+struct Model {
+    limits: Limits,
+    conns: Vec<ModelConn>,
+    waiters: Vec<ModelWaiter>,
+    /// Attempts under way: which, where, and whether an eviction has overtaken them.
+    connects: BTreeMap<Token, (u32, bool)>,
+    failed_at: BTreeMap<u32, Stamp>,
+    returns: u64,
+    events: Vec<Event>,
+}
+
+impl Model {
+    fn idle(&self, endpoint: u32) -> impl Iterator<Item = &ModelConn> {
+        self.conns.iter().filter(move |conn| conn.endpoint == endpoint && conn.idle_since.is_some())
+    }
+
+    /// Which one a checkout takes.
+    fn next_out(&self, endpoint: u32) -> Option<u32> {
+        let found = match self.limits.reuse {
+            Reuse::Newest => self.idle(endpoint).max_by_key(|conn| conn.idle_since),
+            Reuse::Oldest => self.idle(endpoint).min_by_key(|conn| conn.idle_since),
+        };
+        found.map(|conn| conn.id)
+    }
+
+    fn lend(&mut self, id: u32) {
+        let conn = self.conns.iter_mut().find(|conn| conn.id == id).expect("it is idle");
+        conn.idle_since = None;
+    }
+
+    fn end(&mut self, id: u32, reason: CloseReason) {
+        self.conns.retain(|conn| conn.id != id);
+        self.events.push(Event::Closed(id, reason));
+    }
+
+    fn has_room(&self, endpoint: u32) -> bool {
+        let idle = self.conns.iter().filter(|conn| conn.idle_since.is_some()).count();
+        idle < self.limits.max_idle
+            && self.idle(endpoint).count() < self.limits.max_idle_per_endpoint
+    }
+
+    /// The oldest waiter that is still there to be served.
+    fn oldest(&self, endpoint: u32, now: Stamp) -> Option<ModelWaiter> {
+        let mut waiters = self.waiters.iter();
+        waiters.find(|waiter| waiter.endpoint == endpoint && waiter.deadline > now).copied()
+    }
+
+    fn returned(&mut self, id: u32, now: Stamp) {
+        let conn = *self.conns.iter().find(|conn| conn.id == id).expect("it is in use");
+        if let Some(reason) = conn.doomed {
+            return self.end(id, reason);
+        }
+        let waiter = self.oldest(conn.endpoint, now);
+        let has_room = self.has_room(conn.endpoint);
+        match waiter {
+            Some(w) if now.since(w.arrived) >= self.limits.fair_after || !has_room => {
+                self.granted(w.mail, id);
+            }
+            None if self.limits.max_idle_per_endpoint == 0 => self.end(id, CloseReason::Surplus),
+            _ => self.rest(id, conn.endpoint),
+        }
+    }
+
+    fn granted(&mut self, mail: Mail, id: u32) {
+        self.waiters.retain(|waiter| waiter.mail != mail);
+        self.events.push(Event::Granted(mail, id));
+    }
+
+    /// It becomes idle; if that is one too many, the one used longest ago ends.
+    fn rest(&mut self, id: u32, endpoint: u32) {
+        self.returns += 1;
+        let since = Some(self.returns);
+        self.conns.iter_mut().filter(|c| c.id == id).for_each(|c| c.idle_since = since);
+        if self.idle(endpoint).count() > self.limits.max_idle_per_endpoint {
+            let oldest = self.idle(endpoint).min_by_key(|conn| conn.idle_since).map(|c| c.id);
+            self.end(oldest.expect("there is one too many"), CloseReason::Surplus);
+        }
+        let idle = self.conns.iter().filter(|conn| conn.idle_since.is_some());
+        if idle.clone().count() > self.limits.max_idle {
+            // Waiters come before caps: first one that nobody waits for.
+            let is_awaited = |conn: &ModelConn| {
+                self.waiters.iter().any(|waiter| waiter.endpoint == conn.endpoint)
+            };
+            let oldest = idle.min_by_key(|conn| (is_awaited(conn), conn.idle_since)).map(|c| c.id);
+            self.end(oldest.expect("there is one too many"), CloseReason::Surplus);
+        }
+    }
+
+    fn connected(&mut self, token: Token, id: u32, now: Stamp) {
+        let (endpoint, is_evicted) = self.connects.remove(&token).expect("it was begun");
+        self.failed_at.remove(&endpoint);
+        if is_evicted {
+            return self.events.push(Event::Closed(id, CloseReason::Evicted));
+        }
+        self.conns.push(ModelConn { id, endpoint, idle_since: None, doomed: None });
+        match self.oldest(endpoint, now) {
+            Some(waiter) => self.granted(waiter.mail, id),
+            None if !self.has_room(endpoint) => self.end(id, CloseReason::Surplus),
+            None => self.rest(id, endpoint),
+        }
+    }
+
+    fn connect_failed(&mut self, token: Token, now: Stamp) {
+        let (endpoint, _) = self.connects.remove(&token).expect("it was begun");
+        self.failed_at.insert(endpoint, now);
+        if self.is_anything_left(endpoint) {
+            return;
+        }
+        let told = self.waiters.iter().filter(|waiter| waiter.endpoint == endpoint);
+        self.events.extend(told.map(|waiter| Event::Failed(waiter.mail)));
+        self.waiters.retain(|waiter| waiter.endpoint != endpoint);
+    }
+
+    fn is_anything_left(&self, endpoint: u32) -> bool {
+        self.conns.iter().any(|conn| conn.endpoint == endpoint)
+            || self.connects.values().any(|(theirs, _)| *theirs == endpoint)
+    }
+
+    fn evict(&mut self, endpoint: u32) {
+        let idle: Vec<u32> = self.idle(endpoint).map(|conn| conn.id).collect();
+        idle.into_iter().for_each(|id| self.end(id, CloseReason::Evicted));
+        for conn in self.conns.iter_mut().filter(|conn| conn.endpoint == endpoint) {
+            conn.doomed.get_or_insert(CloseReason::Evicted);
+        }
+        let mine = self.connects.values_mut().filter(|(theirs, _)| *theirs == endpoint);
+        mine.for_each(|(_, is_evicted)| *is_evicted = true);
+    }
+}
+
+/// The core and the model, side by side.
+struct Pair<'r> {
+    world: World,
+    model: Model,
+    random: &'r mut Random,
+    held: Vec<Held>,
+    closed: usize,
+}
+
+impl Pair<'_> {
+    fn step(&mut self) {
+        let endpoint = u32::try_from(self.random.below(2)).unwrap_or(0);
+        match self.random.below(24) {
+            0..=6 => self.ask(endpoint),
+            7..=12 => self.give_back(),
+            13..=16 => self.connect(),
+            17 | 18 => self.look(),
+            19 | 20 => {
+                let time = self.random.pick(&[1, 1, 2, 50]);
+                self.world.pass(time);
+                self.world.reap();
+            }
+            21 => self.hang_up(),
+            22 if self.random.one_in(4) => {
+                self.model.evict(endpoint);
+                self.world.evict(endpoint);
+            }
+            _ => self.discard(),
+        }
+        self.compare();
+    }
+
+    fn ask(&mut self, endpoint: u32) {
+        let expected = self.model.next_out(endpoint);
+        let timeout = millis(self.random.pick(&[3, 60, 1_000_000]));
+        let now = self.world.now.mono;
+        let theirs = self.model.waiters.iter().filter(|waiter| waiter.endpoint == endpoint).count();
+        match self.world.get_within(endpoint, timeout) {
+            Got::Conn(held) => {
+                assert_eq!(Some(held.conn.id), expected, "another connection was handed out");
+                self.model.lend(held.conn.id);
+                self.held.push(held);
+            }
+            Got::Waits(mail) => {
+                assert_eq!(expected, None, "it need not wait");
+                let deadline = now.plus(timeout);
+                self.model.waiters.push(ModelWaiter { mail, endpoint, arrived: now, deadline });
+            }
+            Got::Refused(Refusal::Saturated(_)) => {
+                assert_eq!((expected, theirs), (None, self.model.limits.max_waiting));
+            }
+            Got::Refused(Refusal::Failed(_, age, _)) => {
+                assert_eq!((expected, self.model.is_anything_left(endpoint)), (None, false));
+                let failed_at = self.model.failed_at[&endpoint];
+                assert!(age == now.since(failed_at) && age < millis(50), "{age:?}");
+            }
+            Got::Refused(Refusal::Closed) => panic!("nobody closed it"),
+        }
+    }
+
+    fn give_back(&mut self) {
+        let Some(held) = self.random.take(&mut self.held) else { return };
+        self.model.returned(held.conn.id, self.world.now.mono);
+        self.world.give_back(held);
+    }
+
+    fn discard(&mut self) {
+        let Some(held) = self.random.take(&mut self.held) else { return };
+        let id = held.conn.id;
+        if self.random.one_in(2) {
+            self.model.end(id, CloseReason::Discarded);
+            self.world.discard(held);
+        } else {
+            self.model.conns.retain(|conn| conn.id != id);
+            self.world.detach(held).keep();
+        }
+    }
+
+    fn connect(&mut self) {
+        let Some(connect) = self.random.take(&mut self.world.connects) else { return };
+        let now = self.world.now.mono;
+        if self.random.one_in(4) {
+            self.model.connect_failed(connect.token, now);
+            self.world.fails(connect, 1);
+        } else {
+            let id = self.world.connected(connect);
+            self.model.connected(connect.token, id, now);
+        }
+    }
+
+    /// A waiter wakes: it takes what is idle, leaves past its deadline, or waits on.
+    fn look(&mut self) {
+        let mails: Vec<Mail> = self.world.waiting.keys().copied().collect();
+        if mails.is_empty() {
+            return;
+        }
+        let mail = self.random.pick(&mails);
+        let is_here = |waiter: &&ModelWaiter| waiter.mail == mail;
+        let waiter = *self.model.waiters.iter().find(is_here).expect("it waits in the model, too");
+        let expected = self.model.next_out(waiter.endpoint);
+        let is_over = waiter.deadline <= self.world.now.mono;
+        match self.world.look(mail) {
+            Look::Granted(held) => {
+                assert_eq!(Some(held.conn.id), expected, "another connection was found");
+                self.model.lend(held.conn.id);
+                self.held.push(held);
+            }
+            Look::Expired(..) => assert_eq!((expected, is_over), (None, true), "it left early"),
+            Look::Waits => {
+                assert_eq!((expected, is_over), (None, false), "it should have taken it, or left");
+                return;
+            }
+            Look::Answered(reply) => panic!("it was in the queue, yet answered: {reply:?}"),
+        }
+        self.model.waiters.retain(|waiter| waiter.mail != mail);
+    }
+
+    fn hang_up(&mut self) {
+        let entries = &self.world.core.entries;
+        let idle = entries.indexes().filter_map(|index| {
+            let id = entries.at(index).conn.as_ref()?.id;
+            Some((entries.token(index), id))
+        });
+        let in_use = self.held.iter().map(|held| (held.lease.token, held.conn.id));
+        let all: Vec<(Token, u32)> = idle.chain(in_use).collect();
+        if all.is_empty() {
+            return;
+        }
+        let (token, id) = self.random.pick(&all);
+        let conn =
+            self.model.conns.iter_mut().find(|conn| conn.id == id).expect("the model has it");
+        if conn.idle_since.is_some() {
+            self.model.end(id, CloseReason::PeerClosed);
+        } else {
+            conn.doomed = Some(CloseReason::PeerClosed);
+        }
+        self.world.hang_up(token);
+    }
+
+    /// What happened is what the model said would, and both count the same.
+    fn compare(&mut self) {
+        let mut seen: Vec<Event> = Vec::new();
+        for (mail, reply) in std::mem::take(&mut self.world.replies) {
+            match reply {
+                Reply::Granted(held) => {
+                    seen.push(Event::Granted(mail, held.conn.id));
+                    self.held.push(held);
+                }
+                Reply::Failed(_) => seen.push(Event::Failed(mail)),
+                Reply::Closed => panic!("nobody closed it"),
+            }
+        }
+        let closed = self.world.closed.iter().skip(self.closed);
+        seen.extend(closed.map(|&(id, reason)| Event::Closed(id, reason)));
+        self.closed = self.world.closed.len();
+        seen.sort_unstable();
+        self.model.events.sort_unstable();
+        assert_eq!(seen, self.model.events, "what happened, and what was to happen");
+        self.model.events.clear();
+        let now = self.world.now.mono;
+        for connect in &self.world.connects {
+            let is_new = self.model.connects.insert(connect.token, (connect.endpoint, false));
+            if let Some((_, is_evicted)) = is_new {
+                self.model.connects.insert(connect.token, (connect.endpoint, is_evicted));
+            } else if let Some(failed_at) = self.model.failed_at.get(&connect.endpoint) {
+                assert!(now.since(*failed_at) >= millis(50), "an attempt too soon after a failure");
+            }
+        }
+        for endpoint in 0..2 {
+            let counts = self.world.counts(endpoint);
+            let idle = self.model.idle(endpoint).count();
+            let all = self.model.conns.iter().filter(|conn| conn.endpoint == endpoint).count();
+            let waiters = self.model.waiters.iter().filter(|w| w.endpoint == endpoint).count();
+            let counted = (counts.idle, counts.in_use, counts.waiting);
+            assert_eq!(counted, (idle, all - idle, waiters), "counts at {endpoint}");
+            let connects = self.model.connects.values().filter(|c| c.0 == endpoint).count();
+            assert_eq!(counts.connecting, connects, "attempts at {endpoint}");
+        }
+    }
+}
+
+#[test]
+fn the_core_does_what_a_naive_pool_does() {
+    for_each_seed(1_500, |random| {
+        let max_per_endpoint = random.pick(&[1, 2, 5]);
+        let limits = Limits {
+            max_total: 20,
+            max_per_endpoint,
+            max_idle: random.pick(&[0, 1, 2, 20]),
+            max_idle_per_endpoint: random.pick(&[0, 1, 2, 5]).min(max_per_endpoint),
+            max_connecting: random.pick(&[1, 2, 20]),
+            max_waiting: random.pick(&[2, 1_000]),
+            connect_timeout: millis(1_000_000),
+            fair_after: millis(random.pick(&[0, 2, 5])),
+            reuse: random.pick(&[Reuse::Newest, Reuse::Oldest]),
+            ..limits()
+        };
+        let model = Model {
+            limits: limits.clone(),
+            conns: Vec::new(),
+            waiters: Vec::new(),
+            connects: BTreeMap::new(),
+            failed_at: BTreeMap::new(),
+            returns: 0,
+            events: Vec::new(),
+        };
+        let world = World::with_endpoints(limits, 2);
+        let mut pair = Pair { world, model, random, held: Vec::new(), closed: 0 };
+        for _ in 0..150 {
+            pair.step();
+        }
+        let held = std::mem::take(&mut pair.held);
+        pair.world.let_all_end(held);
+    });
+}
