@@ -151,7 +151,7 @@ impl Config {
             ("max_total", self.max_total, 1),
             ("max_per_endpoint", self.max_per_endpoint, 1),
             ("max_connecting", self.max_connecting, 1),
-            ("max_waiting", self.max_waiting, 0),
+            ("max_waiting", self.max_waiting, 1),
             ("max_idle", self.max_idle, 0),
             ("max_idle_per_endpoint", self.max_idle_per_endpoint, 0),
             ("min_idle", self.min_idle, 0),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::connector::{Connector, Ended};
 use crate::observe::CloseReason;
-use crate::shared::{Boxed, Held, Home};
+use crate::shared::{Boxed, Held, Home, guarded};
 use crate::sync::Arc;
 
 /// A connection on loan from a pool. Goes back when dropped.
@@ -114,15 +114,17 @@ impl<C: Connector> PooledConn<C> {
     #[expect(clippy::missing_panics_doc, reason = "the connection is present until drop")]
     pub fn exchange(conn: &mut Self) -> Exchange {
         let Held { conn: inner, lease } = &mut **conn.held.as_mut().expect("present until drop");
-        let socket = conn.home.shared.connector.socket(inner);
+        let traffic = guarded(|| {
+            let socket = conn.home.shared.connector.socket(inner)?;
+            let (written, read) = (socket.bytes_written(), socket.bytes_read());
+            Some(Traffic { written, read, ended: socket.ended() })
+        });
         Exchange {
             is_reused: lease.uses > 0,
+            was_idle: lease.was_idle,
             idle_for: Duration::from_nanos(lease.idle_for),
-            traffic: socket.map(|socket| Traffic {
-                written: socket.bytes_written(),
-                read: socket.bytes_read(),
-                ended: socket.ended(),
-            }),
+            // A connector that panics shows no socket.
+            traffic: traffic.unwrap_or_default(),
         }
     }
 }
@@ -220,6 +222,7 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exchange {
     is_reused: bool,
+    was_idle: bool,
     idle_for: Duration,
     traffic: Option<Traffic>,
 }
@@ -236,6 +239,13 @@ impl Exchange {
     #[must_use]
     pub const fn is_reused(&self) -> bool {
         self.is_reused
+    }
+
+    /// True if it was idle before this checkout, and not handed over from its last user or opened
+    /// for it.
+    #[must_use]
+    pub const fn was_idle(&self) -> bool {
+        self.was_idle
     }
 
     /// How long it had been idle, by a clock that ticks every few milliseconds.
@@ -263,7 +273,7 @@ impl Exchange {
     }
 
     /// True if the peer had closed the connection, in all likelihood, before it saw a request: it
-    /// was reused, has ended, and nothing was read.
+    /// was idle before this checkout, has ended, and nothing was read.
     ///
     /// No pool can rule this out: a server may close an idle connection at the moment it is used.
     #[must_use]
@@ -281,6 +291,6 @@ impl Exchange {
             ),
             Ended::ShutDown => false,
         };
-        self.is_reused && is_end
+        self.was_idle && is_end
     }
 }

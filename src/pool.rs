@@ -339,8 +339,8 @@ impl<C: Connector> Endpoint<C> {
             let may_repeat = match (repeat, happened.written()) {
                 (Repeat::IfUnwritten, written) => happened.is_stale() && written == Some(0),
                 (Repeat::Always, Some(_)) => happened.is_stale(),
-                // What happened cannot be seen; a connection opened just now was not stale.
-                (Repeat::Always, None) => happened.is_reused(),
+                // What happened cannot be seen; a connection that had not been idle was not stale.
+                (Repeat::Always, None) => happened.was_idle(),
             };
             if !may_repeat {
                 return Err(error);

@@ -15,12 +15,12 @@ use std::marker::PhantomData;
 
 use foldhash::fast::RandomState;
 
-use crate::clock::Deadline;
+use crate::clock::{Deadline, Stamp};
 use crate::connector::Connector;
 use crate::core::{Closing, Token, Upkeep};
 use crate::driver::crew::{Crew, Fate, Job, Kind, Mark};
 use crate::driver::worker::Worker;
-use crate::observe::CloseReason;
+use crate::observe::{CloseReason, Observer};
 use crate::shared::{Boxed, Event, Hands, Home, Shared};
 use crate::sync::{self, Arc, Mutex, Sender, Unparker, Weak, bounded};
 
@@ -57,6 +57,9 @@ impl<C: Connector> Driver<C> {
             let (shared, crew) = (Arc::downgrade(shared), crew.clone());
             move || {
                 let shared = shared.upgrade()?;
+                if !shared.has_hands() {
+                    return Some(Stamp::MAX); // woken again once the driver is complete
+                }
                 let next = shared.reap();
                 // If this was the last one, the connector's own drop must not run here.
                 if let Some(last) = Arc::into_inner(shared) {
@@ -85,6 +88,7 @@ impl<C: Connector> Driver<C> {
         });
         let hands: Weak<Ties<C>> = Arc::downgrade(&ties);
         shared.set_hands(hands);
+        ties.reaper.unpark();
         Ok(Self { ties, _reaper: reaper })
     }
 
@@ -101,11 +105,7 @@ impl<C: Connector> Drop for Driver<C> {
     }
 }
 
-fn start_observer(
-    name: &str,
-    pool: u64,
-    observer: Arc<dyn crate::Observer>,
-) -> io::Result<Sender<Event>> {
+fn start_observer(name: &str, pool: u64, observer: Arc<dyn Observer>) -> io::Result<Sender<Event>> {
     let (sender, events) = bounded::<Event>(MOST_EVENTS);
     // Not joined: it may be in user code. It ends when the last sender is gone.
     let _detached = sync::spawn(format!("{name}-observer"), move || {

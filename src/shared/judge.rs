@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::clock::{self, Now};
-use crate::connector::{Connector, Judgement, Reset, checkout_after};
+use crate::connector::{Connector, Judgement, Reset, Socket, checkout_after};
 use crate::core::Lease;
 use crate::observe::CloseReason;
 use crate::shared::{Boxed, Held, Home};
@@ -53,17 +53,25 @@ impl<C: Connector> Home<C> {
     }
 
     fn objection(&self, held: &mut Held<C::Conn>) -> Option<CloseReason> {
-        let idle_for = held.lease.idle_for;
+        let Lease { was_idle, idle_for, uses, .. } = held.lease;
+        if !was_idle {
+            return None; // opened or judged a moment ago
+        }
         let shared = &*self.shared;
         let has_rested = idle_for >= shared.probe_after;
+        // Before its first use, bytes are a greeting.
+        let probe = |socket: &Socket| match socket.probe() {
+            Some(CloseReason::StrayBytes) if uses == 0 => None,
+            reason => reason,
+        };
         if shared.is_plain {
             let socket = shared.connector.socket(&mut held.conn)?;
-            return if has_rested { socket.probe() } else { None };
+            return if has_rested { probe(socket) } else { None };
         }
         let looked = guarded(|| {
             if has_rested {
                 let socket = shared.connector.socket(&mut held.conn);
-                if let Some(reason) = socket.and_then(|socket| socket.probe()) {
+                if let Some(reason) = socket.and_then(|socket| probe(socket)) {
                     return Some(reason);
                 }
             }

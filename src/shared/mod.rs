@@ -199,6 +199,10 @@ impl<C: Connector> Shared<C> {
         debug_assert!(first.is_ok(), "bug: a pool's driver was started twice");
     }
 
+    pub(crate) fn has_hands(&self) -> bool {
+        self.hands.get().is_some()
+    }
+
     pub(crate) fn observer(&self) -> Option<&Arc<dyn Observer>> {
         self.observer.as_ref()
     }

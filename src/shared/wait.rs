@@ -132,7 +132,7 @@ impl<C: Connector> Home<C> {
         let is_closed = state.core.is_closed();
         drop(state);
         shared.put_back_seat(seat);
-        if open > 0 || target == 0 {
+        if !is_closed && (open > 0 || target == 0) {
             return Ok(open.min(wanted));
         }
         let error = match failure {

@@ -1,0 +1,213 @@
+//! The threads of a pool: as few as can be, named, asleep, and gone in the end.
+
+use std::fs;
+use std::io::Write;
+use std::time::Duration;
+
+use warmline::{Deadline, Pool, PooledConn};
+
+use crate::alone;
+use crate::support::faults::BlackHole;
+use crate::support::lab::{Act, Lab, Method};
+use crate::support::server::Server;
+use crate::support::{Diary, SOON, ask, eventually, tcp, watchdog};
+
+/// The names of this process's threads that begin with the name of a pool.
+fn threads_of(pool: &str) -> Vec<String> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    // A thread may end between the two reads.
+    let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+    let mut names: Vec<_> = tasks.filter_map(|task| name(task.unwrap())).collect();
+    names.iter_mut().for_each(|name| name.truncate(name.trim_end().len()));
+    names.retain(|name| name.starts_with(&format!("{pool}-")));
+    names.sort();
+    names
+}
+
+/// How often the thread of that name has gone to sleep of its own will.
+fn sleeps_of(name: &str) -> u64 {
+    let is_it = |path: &std::path::Path| {
+        fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let task = tasks.into_iter().find(|task| is_it(task)).expect("the thread is there");
+    let status = fs::read_to_string(task.join("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// Waits until the thread has come to rest.
+fn await_rest(name: &str) -> u64 {
+    let mut before = sleeps_of(name);
+    eventually("it comes to rest", || {
+        std::thread::sleep(Duration::from_millis(30));
+        let now = sleeps_of(name);
+        std::mem::replace(&mut before, now) == now
+    });
+    before
+}
+
+#[test]
+fn a_pool_has_no_thread_before_its_first_connect_and_named_ones_after_it() {
+    alone("threads::a_pool_has_no_thread_before_its_first_connect_and_named_ones_after_it", || {
+        let _watchdog = watchdog();
+        let server = Server::echo();
+        let pool = tcp().name("fish").observer(Diary::default()).build().unwrap();
+        let endpoint = pool.endpoint(&server.name()).unwrap();
+        assert!(endpoint.try_get().is_none());
+        let _counts = pool.stats();
+        pool.evict_all();
+        assert_eq!(threads_of("fish"), [""; 0], "plain memory so far");
+        ask(&mut endpoint.get().unwrap()).unwrap();
+        // Threads take their names themselves, once they run.
+        eventually("three threads", || threads_of("fish").len() == 3);
+        let names = threads_of("fish");
+        assert!(names.contains(&"fish-reaper".to_owned()), "{names:?}");
+        assert!(names.contains(&"fish-observer".to_owned()), "{names:?}");
+        assert!(names.iter().any(|name| name.starts_with("fish-crew")), "{names:?}");
+    });
+}
+
+#[test]
+fn the_last_handle_takes_the_threads_with_it_though_guards_are_out() {
+    alone("threads::the_last_handle_takes_the_threads_with_it_though_guards_are_out", || {
+        let _watchdog = watchdog();
+        let server = Server::echo();
+        for _ in 0..20 {
+            let pool = tcp().name("fish").observer(Diary::default()).build().unwrap();
+            let endpoint = pool.endpoint(&server.name()).unwrap();
+            let mut held = endpoint.get().unwrap();
+            drop(pool);
+            eventually("the reaper has its name", || {
+                threads_of("fish").contains(&"fish-reaper".to_owned())
+            });
+            drop(endpoint);
+            eventually("all threads have ended", || threads_of("fish").is_empty());
+            ask(&mut held).unwrap();
+        }
+    });
+}
+
+#[test]
+fn draining_ends_the_crew_and_dropping_the_handle_the_rest() {
+    alone("threads::draining_ends_the_crew_and_dropping_the_handle_the_rest", || {
+        let _watchdog = watchdog();
+        let pool = Pool::builder(Lab::sound()).name("fish").build().unwrap();
+        let held: Vec<_> = (0..8).map(|_| pool.get_timeout("a", SOON).unwrap()).collect();
+        drop(held);
+        pool.drain(Deadline::after(SOON)).unwrap();
+        eventually("the crew is gone", || {
+            !threads_of("fish").iter().any(|name| name.starts_with("fish-crew"))
+        });
+        drop(pool);
+        eventually("so is the reaper", || threads_of("fish").is_empty());
+    });
+}
+
+#[test]
+fn hanging_connects_do_not_keep_the_threads_of_a_dropped_pool() {
+    alone("threads::hanging_connects_do_not_keep_the_threads_of_a_dropped_pool", || {
+        let _watchdog = watchdog();
+        let hole = BlackHole::new();
+        let brief = Duration::from_millis(300);
+        let pool = tcp().name("fish").connect_timeout(brief).build().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let nothing = pool.get_timeout(&hole.name(), Duration::from_millis(20));
+                    nothing.unwrap_err();
+                });
+            }
+        });
+        drop(pool);
+        eventually("all threads have ended", || threads_of("fish").is_empty());
+    });
+}
+
+#[test]
+fn calls_that_never_return_cost_their_threads_until_they_do() {
+    alone("threads::calls_that_never_return_cost_their_threads_until_they_do", || {
+        let _watchdog = watchdog();
+        let lab = Lab::new(|method, _| if method == Method::Open { Act::Hang } else { Act::Go });
+        let bench = lab.bench();
+        let builder = Pool::builder(lab).name("fish");
+        let pool = builder.connect_timeout(Duration::from_millis(20)).build().unwrap();
+        eventually("some are abandoned", || {
+            drop(pool.get_timeout("a", Duration::from_millis(30)));
+            pool.stats().abandoned() >= 5
+        });
+        let count = |pool: &str| threads_of(pool).len();
+        assert!(count("fish") <= bench.calls(Method::Open) + 3, "{:?}", threads_of("fish"));
+        drop(pool);
+        bench.release();
+        eventually("all threads have ended", || threads_of("fish").is_empty());
+        assert_eq!(bench.alive(), 0, "and what they opened was closed");
+    });
+}
+
+#[test]
+fn returns_and_checkouts_never_wake_the_reaper() {
+    alone("threads::returns_and_checkouts_never_wake_the_reaper", || {
+        let _watchdog = watchdog();
+        let server = Server::echo();
+        let pool = tcp().name("fish").build().unwrap();
+        let endpoint = pool.endpoint(&server.name()).unwrap();
+        drop([endpoint.get().unwrap(), endpoint.get().unwrap()]);
+        let before = await_rest("fish-reaper");
+        for _ in 0..20_000 {
+            let mut conn = endpoint.get().unwrap();
+            assert!(PooledConn::is_reused(&conn));
+            conn.flush().unwrap();
+        }
+        assert_eq!(sleeps_of("fish-reaper"), before);
+        assert_eq!(endpoint.stats().checkouts(), 20_002);
+    });
+}
+
+#[test]
+fn with_nothing_due_nobody_wakes_up() {
+    alone("threads::with_nothing_due_nobody_wakes_up", || {
+        let _watchdog = watchdog();
+        let server = Server::echo();
+        let pool = tcp().name("fish").build().unwrap();
+        ask(&mut pool.get(&server.name()).unwrap()).unwrap();
+        eventually("the crew has had nothing to do and is gone", || {
+            threads_of("fish") == ["fish-reaper"]
+        });
+        let before = await_rest("fish-reaper");
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(sleeps_of("fish-reaper"), before, "not once in two seconds");
+        ask(&mut pool.get(&server.name()).unwrap()).unwrap();
+        assert_eq!(threads_of("fish"), ["fish-reaper"], "a checkout of an idle one needs none");
+    });
+}
+
+#[test]
+fn time_spent_waiting_is_not_spent_computing() {
+    alone("threads::time_spent_waiting_is_not_spent_computing", || {
+        let _watchdog = watchdog();
+        let lab = Lab::new(|method, before| match (method, before) {
+            (Method::HasCheck, _) => Act::Later,
+            (Method::Open, 1) => Act::Hang,
+            _ => Act::Go,
+        });
+        let bench = lab.bench();
+        let builder = Pool::builder(lab).check_after(Duration::ZERO).fair_after(SOON);
+        let pool = builder.connect_timeout(SOON).build().unwrap();
+        let held = pool.get_timeout("a", SOON).unwrap();
+        let cpu = || {
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+            Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
+        };
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| pool.get_timeout("a", Duration::from_secs(2)).map(drop));
+            eventually("the second hangs", || bench.calls(Method::Open) == 2);
+            let before = cpu();
+            drop(held);
+            let _served_or_not = waits.join().unwrap();
+            let spent = cpu() - before;
+            assert!(spent < Duration::from_secs(1), "{spent:?} of CPU for one wait");
+        });
+        bench.release();
+    });
+}
