@@ -104,17 +104,18 @@ impl Config {
         self.check_pairs()?;
         let max_total = self.max_total.unwrap_or_else(|| {
             // A larger share that was asked for needs a larger whole.
-            DEFAULT_MAX_TOTAL
-                .max(self.max_per_endpoint.unwrap_or(0))
-                .max(self.max_idle.unwrap_or(0))
+            let parts =
+                [self.max_per_endpoint, self.max_idle, self.max_idle_per_endpoint, self.min_idle];
+            parts.into_iter().flatten().fold(DEFAULT_MAX_TOTAL, usize::max)
         });
         let max_per_endpoint = self.max_per_endpoint.unwrap_or_else(|| {
             let needed = self.max_idle_per_endpoint.max(self.min_idle).unwrap_or(0);
             DEFAULT_MAX_PER_ENDPOINT.max(needed).min(max_total)
         });
-        let max_idle = self
-            .max_idle
-            .unwrap_or_else(|| DEFAULT_MAX_IDLE.max(self.min_idle.unwrap_or(0)).min(max_total));
+        let max_idle = self.max_idle.unwrap_or_else(|| {
+            let needed = self.max_idle_per_endpoint.max(self.min_idle).unwrap_or(0);
+            DEFAULT_MAX_IDLE.max(needed).min(max_total)
+        });
         let max_connecting = self.max_connecting.unwrap_or(DEFAULT_MAX_CONNECTING);
         let limits = Limits {
             max_total,
@@ -238,6 +239,10 @@ mod tests {
         assert_eq!((large.max_total, large.max_waiting), (2000, 8000));
         let kept = Config { min_idle: Some(200), ..Config::default() }.settle().unwrap().limits;
         assert_eq!((kept.max_per_endpoint, kept.max_idle), (200, 200));
+        let many = Config { min_idle: Some(600), ..Config::default() }.settle().unwrap().limits;
+        assert_eq!((many.max_total, many.max_idle), (600, 600), "it can be met");
+        let wide = Config { max_idle_per_endpoint: Some(200), ..Config::default() };
+        assert_eq!(wide.settle().unwrap().limits.max_idle, 200);
     }
 
     #[test]

@@ -380,7 +380,8 @@ impl fmt::Display for Error {
             write!(f, " [{endpoint}]")?;
         }
         if let Some(waited) = inner.waited {
-            write!(f, " within {waited:.1?}")?;
+            let word = if inner.kind == ErrorKind::Timeout { "within" } else { "after" };
+            write!(f, " {word} {waited:.1?}")?;
         }
         if let Some(counts) = &inner.counts {
             write!(f, " ({counts})")?;

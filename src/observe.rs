@@ -156,7 +156,8 @@ impl Connected {
         self.at
     }
 
-    /// How long it took to open, waiting for a thread included.
+    /// How long it took to open: name, socket and [`Connector::open`](crate::Connector::open),
+    /// without the wait for a thread.
     #[must_use]
     pub const fn took(&self) -> Duration {
         self.took

@@ -15,8 +15,9 @@ use crate::sync::{Arc, Mutex, OnceLock};
 
 /// What [`Pool`]s and [`Endpoint`]s hold. Its drop, with the last of them, closes the pool.
 pub(crate) struct Handle<C: Connector> {
-    shared: Arc<Shared<C>>,
+    /// Dropped first: the driver must not end up with the last of `shared`.
     driver: OnceLock<Driver<C>>,
+    shared: Arc<Shared<C>>,
     /// Held while the driver starts, so that it starts once.
     starting: Mutex<()>,
 }
@@ -56,7 +57,7 @@ impl<C: Connector> Drop for Handle<C> {
 ///
 /// Costs plain memory until the first connect, which starts its driver: a reaper thread, and crew
 /// threads that come and go. When the last handle ([`Pool`] or [`Endpoint`]) is dropped, the pool
-/// is [closed](Pool::close).
+/// is [closed](Pool::close), and that drop waits for the reaper, which never blocks.
 ///
 /// # Examples
 ///
@@ -118,6 +119,10 @@ impl<C: Connector> Pool<C> {
     }
 
     /// Like [`get`](Pool::get), with a time-out of its own.
+    ///
+    /// # Blocking
+    ///
+    /// As [`get`](Pool::get), for `timeout` at the most.
     ///
     /// # Errors
     ///
@@ -266,6 +271,10 @@ pub struct Endpoint<C: Connector> {
 impl<C: Connector> Endpoint<C> {
     /// Checks out a connection, waiting for one if need be. See [`Pool::get`].
     ///
+    /// # Blocking
+    ///
+    /// As [`Pool::get`].
+    ///
     /// # Errors
     ///
     /// As [`Pool::get`], but for the name.
@@ -276,6 +285,10 @@ impl<C: Connector> Endpoint<C> {
     }
 
     /// Like [`get`](Endpoint::get), with a time-out of its own.
+    ///
+    /// # Blocking
+    ///
+    /// As [`Pool::get`], for `timeout` at the most.
     ///
     /// # Errors
     ///
@@ -296,7 +309,9 @@ impl<C: Connector> Endpoint<C> {
     /// [stale](crate::Exchange::is_stale) and `repeat` allows it.
     ///
     /// Each repeat uses up a connection that had died while it was idle; one that was opened for
-    /// this exchange is never followed by another. All checkouts together wait for
+    /// this exchange is never followed by another. Where the pool cannot see what happened
+    /// ([`Connector::socket`] shows none), [`Repeat::Always`] repeats once after any error on a
+    /// connection that had been idle. All checkouts together wait for
     /// [`checkout_timeout`](crate::Builder::checkout_timeout) at the most.
     ///
     /// # Blocking
@@ -305,7 +320,7 @@ impl<C: Connector> Endpoint<C> {
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Endpoint::get), and the last one of `exchange`.
+    /// Those of [`get`](Endpoint::get) if the first checkout fails; else the last one of `exchange`.
     ///
     /// # Examples
     ///
@@ -328,26 +343,32 @@ impl<C: Connector> Endpoint<C> {
         repeat: Repeat,
         mut exchange: impl FnMut(&mut PooledConn<C>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let deadline = Deadline::after(self.handle.shared.settings.checkout_timeout);
+        let mut left = self.handle.shared.settings.checkout_timeout;
+        let mut failed: Option<E> = None;
         loop {
-            let mut conn = self.get_timeout(deadline.remaining())?;
+            let before = Deadline::after(left);
+            let mut conn = match self.get_timeout(left) {
+                Ok(conn) => conn,
+                // What the exchange said is nearer to the cause.
+                Err(error) => return Err(failed.unwrap_or_else(|| error.into())),
+            };
+            left = before.remaining();
             let error = match exchange(&mut conn) {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
             let happened = PooledConn::exchange(&mut conn);
-            let may_repeat = match (repeat, happened.written()) {
-                (Repeat::IfUnwritten, written) => happened.is_stale() && written == Some(0),
-                (Repeat::Always, Some(_)) => happened.is_stale(),
-                // What happened cannot be seen; a connection that had not been idle was not stale.
-                (Repeat::Always, None) => happened.was_idle(),
-            };
-            if !may_repeat {
-                return Err(error);
+            match (repeat, happened.written()) {
+                // The socket knows that it has ended, and why: it is closed when it is dropped.
+                (Repeat::Always, Some(_)) if happened.is_stale() => {}
+                (Repeat::IfUnwritten, Some(0)) if happened.is_stale() => {}
+                // What happened cannot be seen; once, a connection that was idle is suspected.
+                (Repeat::Always, None) if happened.was_idle() && failed.is_none() => {
+                    PooledConn::discard(conn);
+                }
+                _ => return Err(error),
             }
-            if happened.written().is_none() {
-                PooledConn::discard(conn);
-            } // else its socket knows that it has ended, and why
+            failed = Some(error);
         }
     }
 
@@ -470,6 +491,6 @@ fn checkout_slow<C: Connector>(
 }
 
 fn try_checkout<C: Connector>(home: Arc<Home<C>>) -> Option<PooledConn<C>> {
-    let held = home.try_checkout()?;
+    let held = home.checkout_fast().or_else(|| home.try_checkout())?;
     Some(PooledConn::new(held, home))
 }

@@ -178,6 +178,7 @@ impl Socket {
     pub(crate) fn unlimit(&mut self, options: &SocketOptions) -> io::Result<()> {
         self.changed = Changed { read_timeout: true, write_timeout: true, ..self.changed };
         self.put_back(options)?;
+        self.ended = None;
         self.forget();
         Ok(())
     }

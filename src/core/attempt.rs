@@ -25,8 +25,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     }
 
     /// The attempt has come further; with a duplicate of its socket it can be interrupted.
-    pub(crate) fn advance_attempt(&mut self, token: Token, phase: Phase, interruptible: bool) {
-        self.set_attempt(token, Attempt::Running { phase, interruptible });
+    /// False if its deadline has passed, or the pool was closed.
+    pub(crate) fn advance_attempt(
+        &mut self,
+        token: Token,
+        phase: Phase,
+        interruptible: bool,
+    ) -> bool {
+        !self.is_closed && self.set_attempt(token, Attempt::Running { phase, interruptible })
     }
 
     fn set_attempt(&mut self, token: Token, next: Attempt) -> bool {
@@ -275,7 +281,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
             // The crew keeps threads free for these: one will come, and find it is too late.
             Attempt::Queued => {
-                self.set_attempt(token, Attempt::Interrupted);
+                self.entries.at_mut(index).state = State::Checking(Attempt::Stuck);
+                self.endpoints.at_mut(endpoint).stuck_checks += 1;
+                self.rebalance(endpoint, now, fx);
                 return;
             }
             Attempt::Stuck => return,

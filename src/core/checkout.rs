@@ -131,10 +131,16 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         place.kept = true;
         place.last_used = now.wall;
         let demand = place.waiters.len() + 1;
-        if let Some(grant) = self.take_ready(endpoint, demand, now, fx) {
-            self.rebalance(endpoint, now, fx);
-            return Outcome::Granted(grant);
-        }
+        let outcome = match self.take_ready(endpoint, demand, now, fx) {
+            Some(grant) => Outcome::Granted(grant),
+            None => self.queue(endpoint, now, deadline, mailbox),
+        };
+        self.rebalance(endpoint, now, fx);
+        outcome
+    }
+
+    /// A place in the queue, unless waiting there makes no sense.
+    fn queue(&mut self, endpoint: u32, now: Now, deadline: Stamp, mailbox: &W) -> Outcome<T> {
         let counts = self.counts(endpoint);
         let place = self.endpoints.at_mut(endpoint);
         if let (Some((failure, at)), Some(retry_at)) = (&place.failure, place.retry_at) {
@@ -158,7 +164,6 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         });
         place.waiters.push_back(&mut self.waiters, token.index);
         self.budget.waiting += 1;
-        self.rebalance(endpoint, now, fx);
         Outcome::Queued(token)
     }
 

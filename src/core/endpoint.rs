@@ -98,12 +98,15 @@ impl<W> EndpointCore<W> {
         self.idle.len() + self.in_use + self.checking
     }
 
-    /// Nothing at all happens here; it could be forgotten.
-    pub(crate) fn is_unused(&self) -> bool {
+    /// Nothing at all happens here, nor is about to, and there is nothing to remember: it could be
+    /// forgotten.
+    pub(crate) fn is_unused(&self, mono: Stamp) -> bool {
         self.total() == 0
             && self.waiters.is_empty()
             && self.watchers.is_empty()
             && self.abandoned == 0
+            && self.retry_timer.is_none()
+            && self.retry_at.is_none_or(|at| at <= mono)
     }
 
     /// How much time passes at least between two connections given to other endpoints.

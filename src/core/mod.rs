@@ -102,12 +102,16 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     }
 
     /// Forgets an endpoint that nobody can name any more; false if it is not unused.
-    pub(crate) fn forget_endpoint(&mut self, endpoint: u32, fx: &mut Effects<T, W>) -> bool {
-        if !self.endpoints.at(endpoint).is_unused() {
+    pub(crate) fn forget_endpoint(
+        &mut self,
+        endpoint: u32,
+        mono: Stamp,
+        fx: &mut Effects<T, W>,
+    ) -> bool {
+        let place = self.endpoints.at(endpoint);
+        let is_kept = place.kept && self.limits.min_idle > 0;
+        if is_kept || !place.is_unused(mono) {
             return false;
-        }
-        if let Some(at) = self.endpoints.at_mut(endpoint).retry_timer.take() {
-            self.timers.cancel(at, Timer::Endpoint(endpoint));
         }
         self.no_longer_starved(endpoint);
         let token = self.endpoints.token(endpoint);

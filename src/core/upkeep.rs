@@ -235,11 +235,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// Asks to be told when the last connection has ended. True if it has.
     pub(crate) fn await_end(&mut self, mailbox: &W) -> bool {
-        if self.entries.len() == 0 {
-            return true;
-        }
         self.drainers.push(mailbox.clone());
-        false
+        self.has_ended()
+    }
+
+    pub(crate) fn drainers(&self) -> Vec<W> {
+        self.drainers.clone()
     }
 
     pub(crate) fn has_ended(&self) -> bool {

@@ -12,8 +12,8 @@ use crate::sync::{self, Arc, AtomicBool, Condvar, Mutex, MutexGuard, Ordering};
 const MOST_THREADS: usize = 64;
 /// Of those, how many may be opening connections, so that checks, settles and closes find one.
 const MOST_OPENING: usize = 48;
-/// Of those, how many for one pool.
-const MOST_OPENING_PER_POOL: usize = 16;
+/// Of those, how many to one endpoint.
+const MOST_OPENING_PER_ENDPOINT: usize = 16;
 /// A thread without work ends after this.
 const IDLE_FOR: Duration = Duration::from_secs(10);
 
@@ -35,16 +35,16 @@ struct State {
     threads: usize,
     idle: usize,
     opening: usize,
-    /// For each pool, how many of its connections are being opened.
-    opening_for: Vec<(u64, usize)>,
+    /// For each endpoint, how many of its connections are being opened.
+    opening_for: Vec<(u32, usize)>,
     is_stopping: bool,
     started: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Opens a connection.
-    Open,
+    /// Opens a connection to this endpoint.
+    Open(u32),
     /// Everything else: checks, settles, closes, the last drop of a pool.
     Upkeep,
 }
@@ -66,10 +66,11 @@ pub(crate) enum Fate {
     Refused,
 }
 
-/// Shared by a job and whoever may have to give it up.
+/// Shared by a job and whoever may have to give it up: the first of the two to settle it takes it
+/// out of the crew's books.
 #[derive(Debug, Default)]
 pub(crate) struct Mark {
-    is_abandoned: AtomicBool,
+    is_settled: AtomicBool,
 }
 
 impl std::fmt::Debug for Job {
@@ -103,6 +104,7 @@ impl Crew {
         // Other threads will come to it, if there are any.
         let mut state = self.0.state.lock();
         if state.threads > 0 {
+            drop(state);
             log::warn!("could not start a thread of the crew: {error}");
             return Ok(());
         }
@@ -114,10 +116,11 @@ impl Crew {
 
     /// Wakes an idle thread or starts another, if there is work for it.
     fn staff(&self, mut state: MutexGuard<'_, State>) -> io::Result<()> {
-        if state.next_runnable().is_none() {
+        let runnable = state.runnable();
+        if runnable == 0 {
             return Ok(());
         }
-        if state.idle >= state.queue.len() || state.threads >= MOST_THREADS {
+        if state.idle >= runnable || state.threads >= MOST_THREADS {
             drop(state);
             self.0.work.notify_one();
             return Ok(());
@@ -140,13 +143,15 @@ impl Crew {
     }
 
     /// Gives up the thread that has this job: it counts no more, and ends when the job does.
-    pub(crate) fn abandon(&self, mark: &Mark, kind: Kind, pool: u64) {
+    ///
+    /// Does nothing if the job has ended in the meantime.
+    pub(crate) fn abandon(&self, mark: &Mark, kind: Kind) {
         let mut state = self.0.state.lock();
-        if mark.is_abandoned.swap(true, Ordering::AcqRel) {
+        if mark.is_settled.swap(true, Ordering::AcqRel) {
             return;
         }
         state.threads -= 1;
-        state.job_ended(kind, pool);
+        state.job_ended(kind);
         if let Err(error) = self.staff(state) {
             log::warn!("could not start a thread of the crew: {error}");
         }
@@ -174,46 +179,47 @@ impl Crew {
 }
 
 impl State {
-    /// The first queued job that the limits allow to run now.
-    fn next_runnable(&self) -> Option<usize> {
-        self.queue.iter().position(|job| match job.kind {
+    /// Whether the limits allow this job to run now. An endpoint never takes the last threads:
+    /// those that hang leave some to others, however many hang.
+    fn may_run(&self, job: &Job) -> bool {
+        match job.kind {
             Kind::Upkeep => true,
-            Kind::Open => {
-                self.opening < MOST_OPENING && self.opening_for(job.pool) < MOST_OPENING_PER_POOL
+            Kind::Open(endpoint) => {
+                let own = self.opening_for(endpoint);
+                own < MOST_OPENING_PER_ENDPOINT && own < MOST_OPENING - self.opening
             }
-        })
+        }
     }
 
-    fn opening_for(&self, pool: u64) -> usize {
-        let found = self.opening_for.iter().find(|(id, _)| *id == pool);
+    fn runnable(&self) -> usize {
+        self.queue.iter().filter(|job| self.may_run(job)).count()
+    }
+
+    fn opening_for(&self, endpoint: u32) -> usize {
+        let found = self.opening_for.iter().find(|(at, _)| *at == endpoint);
         found.map_or(0, |&(_, count)| count)
     }
 
     fn take_job(&mut self) -> Option<Job> {
-        let job = self.queue.remove(self.next_runnable()?)?;
-        if job.kind == Kind::Open {
+        let first = self.queue.iter().position(|job| self.may_run(job))?;
+        let job = self.queue.remove(first)?;
+        if let Kind::Open(endpoint) = job.kind {
             self.opening += 1;
-            match self.opening_for.iter_mut().find(|(id, _)| *id == job.pool) {
+            match self.opening_for.iter_mut().find(|(at, _)| *at == endpoint) {
                 Some((_, count)) => *count += 1,
-                None => self.opening_for.push((job.pool, 1)),
+                None => self.opening_for.push((endpoint, 1)),
             }
         }
         Some(job)
     }
 
-    fn job_ended(&mut self, kind: Kind, pool: u64) {
-        if kind == Kind::Upkeep {
-            return;
-        }
+    fn job_ended(&mut self, kind: Kind) {
+        let Kind::Open(endpoint) = kind else { return };
         self.opening -= 1;
-        if let Some(at) = self.opening_for.iter().position(|(id, _)| *id == pool) {
-            if let Some((_, count)) = self.opening_for.get_mut(at) {
-                *count -= 1;
-                if *count == 0 {
-                    self.opening_for.swap_remove(at);
-                }
-            }
+        for (at, count) in &mut self.opening_for {
+            *count -= usize::from(*at == endpoint);
         }
+        self.opening_for.retain(|&(_, count)| count > 0);
     }
 }
 
@@ -231,10 +237,10 @@ impl Inner {
                 }
             }
             let mut state = self.state.lock();
-            if mark.is_abandoned.load(Ordering::Acquire) {
-                return; // no longer counted
+            if mark.is_settled.swap(true, Ordering::AcqRel) {
+                return; // abandoned, and no longer counted
             }
-            state.job_ended(kind, pool);
+            state.job_ended(kind);
         }
     }
 
@@ -254,7 +260,7 @@ impl Inner {
                 state.idle += 1;
                 let timed_out = state.wait_for(&self.work, IDLE_FOR);
                 state.idle -= 1;
-                if !timed_out || state.next_runnable().is_some() {
+                if !timed_out || state.runnable() > 0 {
                     continue;
                 }
             }
@@ -287,27 +293,30 @@ mod tests {
     }
 
     #[test]
-    fn one_pool_that_hangs_in_open_leaves_threads_for_others_and_for_upkeep() {
+    fn endpoints_that_hang_in_open_leave_threads_for_others_and_for_upkeep() {
         let crew = Crew::new("test");
-        let (running, runs) = bounded(100);
+        let (running, runs) = bounded(200);
         let (gate, gated_by) = bounded(0);
-        for _ in 0..20 {
-            crew.submit(gated(Kind::Open, 1, &running, &gated_by)).unwrap();
+        let run = |kind| crew.submit(gated(kind, 1, &running, &gated_by)).unwrap();
+        // Five endpoints ask for more than there is; each leaves as much as it takes.
+        for endpoint in 0..5 {
+            for _ in 0..20 {
+                run(Kind::Open(endpoint));
+            }
         }
-        for _ in 0..16 {
+        run(Kind::Open(5));
+        run(Kind::Upkeep);
+        for _ in 0..46 + 2 {
             runs.recv_timeout(SOON).unwrap();
         }
-        // The other four must wait; another pool and upkeep need not.
-        crew.submit(gated(Kind::Open, 2, &running, &gated_by)).unwrap();
-        crew.submit(gated(Kind::Upkeep, 1, &running, &gated_by)).unwrap();
-        runs.recv_timeout(SOON).unwrap();
-        runs.recv_timeout(SOON).unwrap();
-        assert_eq!(crew.0.state.lock().queue.len(), 4);
+        let state = crew.0.state.lock();
+        assert_eq!((state.opening, state.opening_for(0), state.opening_for(5)), (47, 16, 1));
+        drop(state);
         drop(gate);
         crew.stop();
         // Well before threads without work would end by themselves.
         assert!(crew.join(Deadline::after(IDLE_FOR / 2)));
-        assert_eq!(runs.len(), 4, "what was queued was done before the end");
+        assert_eq!(runs.len(), 54, "what was queued was done before the end");
     }
 
     #[test]
@@ -315,12 +324,12 @@ mod tests {
         let crew = Crew::new("test");
         let (running, runs) = bounded(100);
         let (gate, gated_by) = bounded::<()>(0);
-        let hung = gated(Kind::Open, 1, &running, &gated_by);
+        let hung = gated(Kind::Open(1), 1, &running, &gated_by);
         let mark = Arc::clone(&hung.mark);
         crew.submit(hung).unwrap();
         runs.recv_timeout(SOON).unwrap();
-        crew.abandon(&mark, Kind::Open, 1);
-        crew.abandon(&mark, Kind::Open, 1); // the second time does nothing
+        crew.abandon(&mark, Kind::Open(1));
+        crew.abandon(&mark, Kind::Open(1)); // the second time does nothing
         {
             let state = crew.0.state.lock();
             assert_eq!((state.threads, state.opening), (0, 0));
@@ -331,13 +340,30 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_ended_just_before_it_was_abandoned_is_counted_once() {
+        let crew = Crew::new("test");
+        let (running, runs) = bounded(100);
+        let (gate, gated_by) = bounded::<()>(0);
+        let job = gated(Kind::Open(1), 1, &running, &gated_by);
+        let mark = Arc::clone(&job.mark);
+        crew.submit(job).unwrap();
+        runs.recv_timeout(SOON).unwrap();
+        drop(gate);
+        crew.stop();
+        assert!(crew.join(Deadline::after(SOON)));
+        crew.abandon(&mark, Kind::Open(1));
+        let state = crew.0.state.lock();
+        assert_eq!((state.threads, state.opening), (0, 0));
+    }
+
+    #[test]
     fn a_job_that_panics_costs_neither_its_thread_nor_its_place() {
         let crew = Crew::new("test");
         let (running, runs) = bounded(100);
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
-        crew.submit(job(Kind::Open, 1, || std::panic::panic_any("no"))).unwrap();
-        crew.submit(job(Kind::Open, 1, move || running.send(()).unwrap())).unwrap();
+        crew.submit(job(Kind::Open(1), 1, || std::panic::panic_any("no"))).unwrap();
+        crew.submit(job(Kind::Open(1), 1, move || running.send(()).unwrap())).unwrap();
         runs.recv_timeout(SOON).unwrap();
         std::panic::set_hook(previous);
         crew.stop();

@@ -31,7 +31,11 @@ pub(crate) fn open<C: Connector>(home: &Arc<Home<C>>, token: Token, deadline: De
         return; // its deadline passed in the queue, or the pool was closed
     }
     let attempt = Attempt { home, token, deadline, began: clock::mono() };
-    let result = attempt.run(phase).map(Held::new);
+    let result = guarded(|| attempt.run(phase)).unwrap_or_else(|panic| {
+        let cause = format!("the connector panicked: {panic}");
+        Err(attempt.failure(Failure::Panic, Phase::Open, cause.into()))
+    });
+    let result = result.map(Held::new);
     home.shared.unshield(token);
     if result.is_ok() {
         home.shared.note_connected(home, clock::mono().since(attempt.began));
@@ -47,7 +51,9 @@ impl<C: Connector> Attempt<'_, C> {
             if let Some(socket) = &socket {
                 let duplicate = socket.limit_to(self.deadline).and_then(|()| socket.duplicate());
                 let duplicate = duplicate.map_err(|error| self.failed(Phase::Open, error))?;
-                shared.shield(self.token, Phase::Open, duplicate);
+                if !shared.shield(self.token, Phase::Open, duplicate) {
+                    return Err(self.called_off(Phase::Open));
+                }
             }
         }
         let is_wanted = Box::new({
@@ -55,31 +61,23 @@ impl<C: Connector> Attempt<'_, C> {
             move || home.shared.is_wanted(home.place, token)
         });
         let mut opening = Opening::new(socket, self.deadline, is_wanted);
-        let opened = guarded(|| shared.connector.open(&self.home.key, &mut opening));
-        let mut conn = match opened {
-            Ok(Ok(conn)) => conn,
-            Ok(Err(error)) => return Err(self.failed(Phase::Open, error)),
-            Err(panic) => {
-                let cause = format!("the connector panicked: {panic}");
-                return Err(self.failure(Failure::Panic, Phase::Open, cause.into()));
-            }
-        };
+        let opened = shared.connector.open(&self.home.key, &mut opening);
+        let mut conn = opened.map_err(|error| self.failed(Phase::Open, error))?;
         if !shared.is_plain {
             let options = self.home.plan.socket_options();
-            let limited = guarded(|| match shared.connector.socket(&mut conn) {
-                Some(socket) => socket.unlimit(options),
-                None => Ok(()),
-            });
-            match limited {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(self.failed(Phase::Open, error)),
-                Err(panic) => {
-                    let cause = format!("the connector panicked: {panic}");
-                    return Err(self.failure(Failure::Panic, Phase::Open, cause.into()));
-                }
+            let socket = shared.connector.socket(&mut conn);
+            if let Some(Err(error)) = socket.map(|socket| socket.unlimit(options)) {
+                shared.connector.close(conn, CloseReason::Failed);
+                return Err(self.failed(Phase::Open, error));
             }
         }
         Ok(conn)
+    }
+
+    /// The deadline has passed, or the pool was closed: it need not go on.
+    fn called_off(&self, phase: Phase) -> Arc<ConnectFailure> {
+        let took = clock::mono().since(self.began);
+        Arc::new(ConnectFailure::timed_out(phase, took))
     }
 
     /// The socket that the plan asks for.
@@ -103,7 +101,9 @@ impl<C: Connector> Attempt<'_, C> {
                 let addrs: Vec<SocketAddr> = addrs
                     .map_err(|error| self.failure(Failure::Dns, first, error.into()))?
                     .collect();
-                self.home.shared.advance_attempt(self.token, Phase::Connect);
+                if !self.home.shared.advance_attempt(self.token, Phase::Connect) {
+                    return Err(self.called_off(Phase::Resolve));
+                }
                 self.connect_to(&addrs, options).map(Some)
             }
         }
@@ -176,8 +176,11 @@ pub(crate) fn upkeep<C: Connector>(
         Ok(Ok(Some(Judgement::Close(reason)))) => Err(reason),
         Ok(Ok(Some(Judgement::Clean) | None)) => Ok(()),
         Ok(Err(error)) => {
-            log::debug!("{home}: {refused}: {error}");
-            Err(refused)
+            let told = guarded(move || {
+                log::debug!("{home}: {refused}: {error}");
+                drop(error);
+            });
+            told.map_or(Err(CloseReason::ConnectorPanicked), |()| Err(refused))
         }
         Err(panic) => {
             log::error!("{home}: a connector panicked: {panic}");
@@ -203,8 +206,9 @@ fn limit<C: Connector>(
     } else {
         None
     };
-    if let Some(duplicate) = duplicate {
-        shared.shield(token, Phase::Check, duplicate);
+    let Some(duplicate) = duplicate else { return Ok(()) };
+    if shared.shield(token, Phase::Check, duplicate) {
+        return Ok(());
     }
-    Ok(())
+    Err(io::ErrorKind::TimedOut.into())
 }

@@ -117,6 +117,18 @@ fn start_observer(name: &str, pool: u64, observer: Arc<dyn Observer>) -> io::Res
     Ok(sender)
 }
 
+/// Takes an attempt out of the list of those that run, also if it panics.
+struct Ended {
+    running: Arc<Running>,
+    token: Token,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.running.lock().remove(&self.token);
+    }
+}
+
 impl<C: Connector> Ties<C> {
     /// Has the crew do something about an attempt that can be abandoned.
     fn submit_attempt(&self, token: Token, kind: Kind, run: impl FnOnce(Fate) + Send + 'static) {
@@ -125,8 +137,8 @@ impl<C: Connector> Ties<C> {
             let (running, mark) = (Arc::clone(&self.running), Arc::clone(&mark));
             move |fate| {
                 running.lock().insert(token, (mark, kind));
+                let _ended = Ended { running, token };
                 run(fate);
-                running.lock().remove(&token);
             }
         });
         self.submit(Job { kind, pool: self.pool, mark, run });
@@ -142,7 +154,8 @@ impl<C: Connector> Ties<C> {
 
 impl<C: Connector> Hands<C> for Ties<C> {
     fn connect(&self, home: Arc<Home<C>>, token: Token, deadline: Deadline) {
-        self.submit_attempt(token, Kind::Open, move |fate| match fate {
+        let kind = Kind::Open(home.place);
+        self.submit_attempt(token, kind, move |fate| match fate {
             Fate::Run => dial::open(&home, token, deadline),
             Fate::Refused => home.shared.refuse_connect(&home, token),
         });
@@ -174,7 +187,7 @@ impl<C: Connector> Hands<C> for Ties<C> {
     fn abandon(&self, token: Token) {
         let running = self.running.lock().remove(&token);
         if let Some((mark, kind)) = running {
-            self.crew.abandon(&mark, kind, self.pool);
+            self.crew.abandon(&mark, kind);
         }
     }
 

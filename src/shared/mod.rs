@@ -4,6 +4,7 @@
 //! behind the one lock, and the acting out of what it decides. Nothing that can block, close, log
 //! or call user code happens under that lock.
 
+mod attempt;
 mod judge;
 mod names;
 mod seat;
@@ -103,6 +104,8 @@ struct State<C: Connector> {
     /// Duplicates of sockets that are with the crew. Exactly one side takes one out: the crew when
     /// the call returns, or the reaper at the deadline.
     duplicates: HashMap<Token, OwnedFd, RandomState>,
+    /// Connections that have left the core and are not closed yet.
+    closing: usize,
 }
 
 /// What the driver does for a pool. Nothing here blocks.
@@ -150,6 +153,11 @@ impl<C: Connector> State<C> {
     fn set_home(&mut self, place: u32, home: Weak<Home<C>>) {
         self.homes.insert(place, home);
     }
+
+    /// The pool is closed, and so is its last connection.
+    fn has_ended(&self) -> bool {
+        self.closing == 0 && self.core.has_ended()
+    }
 }
 
 /// What is left to do after the lock: actions, with the endpoints and descriptors they concern.
@@ -167,7 +175,10 @@ impl<C: Connector> Shared<C> {
     ) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let id = IDS.fetch_add(1, Ordering::Relaxed);
-        let has_check = guarded(|| connector.has_check()).unwrap_or(false);
+        let has_check = guarded(|| connector.has_check()).unwrap_or_else(|panic| {
+            log::error!("a connector panicked in has_check: {panic}");
+            false
+        });
         if !has_check {
             settings.limits.check_after = None;
         }
@@ -177,6 +188,7 @@ impl<C: Connector> Shared<C> {
             core: Core::new(settings.limits.clone(), seed),
             homes: HashMap::default(),
             duplicates: HashMap::default(),
+            closing: 0,
         };
         Self {
             connector,
@@ -227,7 +239,10 @@ impl<C: Connector> Shared<C> {
         for action in &deeds.fx.actions {
             // Before the lock is released, or the endpoint might be forgotten.
             let place = match action {
-                Action::Close(closing) => Some(closing.endpoint),
+                Action::Close(closing) => {
+                    state.closing += 1;
+                    Some(closing.endpoint)
+                }
                 Action::Connect { endpoint, .. } | Action::Upkeep { endpoint, .. } => {
                     Some(*endpoint)
                 }
@@ -287,7 +302,11 @@ impl<C: Connector> Shared<C> {
                         hands.wake_reaper();
                     }
                 }
-                (Action::Forget(failure), _) => drop(failure),
+                (Action::Forget(failure), _) => {
+                    if let Err(panic) = guarded(|| drop(failure)) {
+                        log::error!("the drop of a connector's error panicked: {panic}");
+                    }
+                }
                 // The duplicate, if there was one, was shut down above.
                 (Action::Interrupt(_), _) => {}
                 (Action::Connect { .. } | Action::Upkeep { .. }, None) => {
@@ -328,7 +347,19 @@ impl<C: Connector> Shared<C> {
         if let Err(panic) = guarded(|| self.connector.close(conn.conn, reason)) {
             log::error!("a connector panicked while it closed a connection: {panic}");
         }
-        let Some(home) = home else { return };
+        if let Some(home) = home {
+            self.tell_closed(home, reason, born);
+        }
+        let mut state = self.state.lock();
+        state.closing -= 1;
+        let drainers = if state.has_ended() { state.core.drainers() } else { Vec::new() };
+        drop(state);
+        for mailbox in drainers {
+            mailbox.unpark();
+        }
+    }
+
+    fn tell_closed(&self, home: &Home<C>, reason: CloseReason, born: Stamp) {
         let at = clock::mono();
         let age = at.since(born);
         log::debug!("{home}: closed a connection after {age:.1?}: {reason}");
@@ -349,89 +380,6 @@ impl<C: Connector> Shared<C> {
             _ => event.tell(&**observer),
         }
     }
-
-    // ---- for the crew and the reaper
-
-    /// A thread takes up an attempt; false if it came too late.
-    pub(crate) fn start_attempt(&self, token: Token, phase: Phase) -> bool {
-        self.state.lock().core.start_attempt(token, phase)
-    }
-
-    pub(crate) fn advance_attempt(&self, token: Token, phase: Phase) {
-        self.state.lock().core.advance_attempt(token, phase, false);
-    }
-
-    /// From here on the attempt can be interrupted through `duplicate`.
-    pub(crate) fn shield(&self, token: Token, phase: Phase, duplicate: OwnedFd) {
-        let mut state = self.state.lock();
-        let unused = if state.core.is_current(token) {
-            state.core.advance_attempt(token, phase, true);
-            state.duplicates.insert(token, duplicate)
-        } else {
-            Some(duplicate)
-        };
-        drop(state);
-        drop(unused);
-    }
-
-    /// The call has returned: its duplicate is closed, if it is still there.
-    pub(crate) fn unshield(&self, token: Token) {
-        let duplicate = self.state.lock().duplicates.remove(&token);
-        drop(duplicate);
-    }
-
-    /// True as long as an attempt is of use to anybody.
-    pub(crate) fn is_wanted(&self, place: u32, token: Token) -> bool {
-        let state = self.state.lock();
-        state.core.is_current(token) && state.core.is_wanted(place)
-    }
-
-    pub(crate) fn finish_connect(
-        &self,
-        home: &Home<C>,
-        token: Token,
-        result: Result<Boxed<C>, Arc<ConnectFailure>>,
-    ) {
-        let now = Now::read();
-        if let Err(failure) = &result {
-            log::debug!("{home}: {failure}");
-        }
-        self.transact(|core, fx| core.finish_connect(home.place, token, result, now, fx));
-    }
-
-    /// A connection is about to be delivered.
-    pub(crate) fn note_connected(&self, home: &Home<C>, took: std::time::Duration) {
-        log::debug!("{home}: connected in {took:.1?}");
-        if self.observer.is_some() {
-            let endpoint = Arc::clone(&home.label);
-            self.emit(Event::Connected(Connected { endpoint, at: clock::mono(), took }));
-        }
-    }
-
-    pub(crate) fn finish_upkeep(
-        &self,
-        home: &Home<C>,
-        token: Token,
-        conn: Option<Boxed<C>>,
-        verdict: Result<(), CloseReason>,
-    ) {
-        let now = Now::read();
-        self.transact(|core, fx| {
-            core.finish_upkeep(home.place, token, conn, verdict, now, fx);
-        });
-    }
-
-    /// The reaper's look; returns when it must look again.
-    pub(crate) fn reap(&self) -> Stamp {
-        let held =
-            if self.settings.limits.min_idle > 0 { self.held_endpoints() } else { Vec::new() };
-        let now = Now::read();
-        let next = self.transact(|core, fx| core.reap(now, |place| held.contains(&place), fx));
-        self.forget_unused();
-        next
-    }
-
-    // ---- for handles
 
     /// Ends the pool. Does nothing the second time.
     pub(crate) fn close(&self) {

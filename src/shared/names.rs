@@ -31,13 +31,14 @@ pub(crate) struct Names<C: Connector> {
 
 struct Known<C: Connector> {
     home: Arc<Home<C>>,
-    aliases: usize,
+    /// The texts it is known by.
+    aliases: Vec<Box<str>>,
 }
 
 impl<C: Connector> Known<C> {
     /// Whether anybody but the tables holds it: they do once by key, and once for each text.
     fn is_held(&self) -> bool {
-        Arc::strong_count(&self.home) > 1 + self.aliases
+        Arc::strong_count(&self.home) > 1 + self.aliases.len()
     }
 }
 
@@ -51,26 +52,18 @@ impl<C: Connector> Names<C> {
         }
     }
 
-    /// Takes endpoints out of both tables; what is returned is to be dropped after the lock.
-    fn take_out(&mut self, gone: &HashSet<u32, RandomState>) -> (Entries<C>, Texts<C>) {
-        if gone.is_empty() {
-            return (Vec::new(), Vec::new());
+    /// Takes an endpoint out of both tables; what is returned is to be dropped after the lock.
+    fn take_out(&mut self, home: &Home<C>) -> Option<Taken<C>> {
+        let (key, known) = self.by_key.remove_entry(&home.key)?;
+        for text in &known.aliases {
+            self.by_text.remove(text);
         }
-        let is_gone = |home: &Home<C>| gone.contains(&home.place);
-        let texts = std::mem::take(&mut self.by_text);
-        let (texts, kept): (Vec<_>, Vec<_>) =
-            texts.into_iter().partition(|(_, home)| is_gone(home));
-        self.by_text = kept.into_iter().collect();
-        let entries = std::mem::take(&mut self.by_key);
-        let (entries, kept): (Vec<_>, Vec<_>) =
-            entries.into_iter().partition(|(_, known)| is_gone(&known.home));
-        self.by_key = kept.into_iter().collect();
-        (entries, texts)
+        Some((key, known))
     }
 }
 
-type Entries<C> = Vec<(<C as Connector>::Key, Known<C>)>;
-type Texts<C> = Vec<(Box<str>, Arc<Home<C>>)>;
+/// An endpoint that is in neither table any more.
+type Taken<C> = (<C as Connector>::Key, Known<C>);
 
 impl<C: Connector> Shared<C> {
     /// The endpoint of that name. Made, if it was not known.
@@ -93,13 +86,17 @@ impl<C: Connector> Shared<C> {
         name: &N,
     ) -> Result<Arc<Home<C>>, Error> {
         let key = name.to_key()?;
-        let known = self.names.read().by_key.get(&*key).map(|known| Arc::clone(&known.home));
-        let home = match known {
-            Some(home) => home,
-            None => self.make(key.into_owned())?,
+        let known = self.names.read().by_key.get(&*key).map(|known| {
+            let is_full = known.aliases.len() >= MOST_ALIASES;
+            (Arc::clone(&known.home), is_full)
+        });
+        let (home, is_full) = match known {
+            Some(known) => known,
+            None => (self.make(key.into_owned())?, false),
         };
-        if let Some(text) = name.as_text() {
-            self.remember(text, &home);
+        match name.as_text() {
+            Some(text) if !is_full => self.remember(text, &home),
+            _ => {}
         }
         Ok(home)
     }
@@ -145,7 +142,7 @@ impl<C: Connector> Shared<C> {
         });
         state.set_home(place, Arc::downgrade(&home));
         drop(state);
-        names.by_key.insert(key, Known { home: Arc::clone(&home), aliases: 0 });
+        names.by_key.insert(key, Known { home: Arc::clone(&home), aliases: Vec::new() });
         let is_crowded = names.by_key.len() >= names.sweep_at;
         drop(names);
         if is_crowded {
@@ -159,31 +156,38 @@ impl<C: Connector> Shared<C> {
         let Names { by_text, by_key, .. } = &mut *names;
         let Some(known) = by_key.get_mut(&home.key) else { return };
         let is_same = Arc::ptr_eq(&known.home, home);
-        if is_same && known.aliases < MOST_ALIASES && !by_text.contains_key(text) {
+        if is_same && known.aliases.len() < MOST_ALIASES && !by_text.contains_key(text) {
             by_text.insert(text.into(), Arc::clone(home));
-            known.aliases += 1;
+            known.aliases.push(text.into());
         }
     }
 
     /// Forgets endpoints that nobody holds and where nothing happens.
     pub(crate) fn forget_unused(&self) {
+        let mono = clock::mono();
         let mut fx = Effects::new();
-        let mut gone = HashSet::<u32, RandomState>::default();
+        let mut gone = Vec::new();
         let mut names = self.names.write();
         let mut state = self.state.lock();
         for known in names.by_key.values() {
-            let place = known.home.place;
-            if !known.is_held() && state.core.forget_endpoint(place, &mut fx) {
-                state.homes.remove(&place);
-                gone.insert(place);
+            let home = &known.home;
+            if !known.is_held() && state.core.forget_endpoint(home.place, mono, &mut fx) {
+                state.homes.remove(&home.place);
+                gone.push(Arc::clone(home));
             }
         }
         drop(state);
-        let (keys, texts) = names.take_out(&gone);
+        let taken: Vec<_> = gone.iter().map(|home| names.take_out(home)).collect();
         names.sweep_at = SWEEP_AT_LEAST.max(2 * names.by_key.len());
+        if names.by_key.is_empty() {
+            names.by_key.shrink_to_fit();
+            names.by_text.shrink_to_fit();
+        }
         drop(names);
-        // Keys are dropped after both locks.
-        drop((keys, texts, fx));
+        // Keys and errors are dropped after both locks.
+        if let Err(panic) = guarded(|| drop((gone, taken, fx))) {
+            log::error!("the drop of a key or an error panicked: {panic}");
+        }
     }
 
     /// Refuses new endpoints and lets go of all: homes hold the pool, and the pool held them.
@@ -197,7 +201,7 @@ impl<C: Connector> Shared<C> {
     }
 
     /// Whether anybody but the tables holds the endpoint at `place`.
-    pub(crate) fn held_endpoints(&self) -> Vec<u32> {
+    pub(crate) fn held_endpoints(&self) -> HashSet<u32, RandomState> {
         let names = self.names.read();
         let held = names.by_key.values().filter(|known| known.is_held());
         held.map(|known| known.home.place).collect()

@@ -168,10 +168,12 @@ impl<C: Connector> Shared<C> {
     /// Waits until the last connection of the closed pool has ended.
     pub(crate) fn await_end(&self, deadline: Deadline) -> Result<(), Error> {
         let seat = self.take_seat();
-        let mut has_ended = self.state.lock().core.await_end(&seat.mailbox);
+        let mut state = self.state.lock();
+        let mut has_ended = state.core.await_end(&seat.mailbox) && state.has_ended();
+        drop(state);
         while !has_ended && !deadline.has_passed() {
             seat.parker.park_timeout(deadline.remaining());
-            has_ended = self.state.lock().core.has_ended();
+            has_ended = self.state.lock().has_ended();
         }
         self.state.lock().core.stop_awaiting(&seat.mailbox);
         self.put_back_seat(seat);

@@ -135,7 +135,7 @@ fn numbers_add_up_over_endpoints_and_after_one_is_forgotten() {
     assert_eq!((all.opened(), all.detached(), all.total()), (5, 1, 4));
     assert_eq!((all.idle(), all.in_use(), all.checkouts()), (2, 2, 5));
     world.evict(A);
-    let forgotten = world.run(&mut |core, fx| core.forget_endpoint(A, fx));
+    let forgotten = world.forget(A);
     assert!(forgotten);
     let all = world.stats();
     assert_eq!((all.opened(), all.closed_for(CloseReason::Evicted), all.closed()), (5, 2, 2));

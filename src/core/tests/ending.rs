@@ -53,6 +53,7 @@ fn whoever_drains_is_hinted_when_the_last_one_has_ended_and_not_before() {
     assert!(world.core.has_ended());
     assert!(world.core.await_end(&Mail(901)), "it has ended already");
     world.core.stop_awaiting(&drainer);
+    world.core.stop_awaiting(&Mail(901));
     assert!(world.core.drainers.is_empty());
 }
 

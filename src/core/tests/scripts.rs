@@ -220,7 +220,7 @@ impl Script<'_> {
     fn end_something(&mut self, endpoint: u32) {
         if self.random.one_in(2) {
             self.world.evict(endpoint);
-        } else if self.world.run(&mut |core, fx| core.forget_endpoint(endpoint, fx)) {
+        } else if self.world.forget(endpoint) {
             let wall = self.world.now.wall;
             assert_eq!(self.world.core.add_endpoint(wall), endpoint, "its place is used again");
         }

@@ -183,13 +183,14 @@ fn an_endpoint_that_pauses_after_a_failure_is_not_given_room_it_cannot_use() {
 
 #[test]
 fn an_endpoint_that_is_forgotten_starves_no_more() {
-    // It wants one to keep, and all that may be connecting are.
-    let limits = Limits { min_idle: 1, max_connecting_total: 1, ..limits() };
+    // It is being warmed, and all that may be connecting are.
+    let limits = Limits { max_connecting_total: 1, ..limits() };
     let mut world = World::with_endpoints(limits, 2);
     let now = world.now;
     world.wait(A);
-    world.run(&mut |core, fx| core.keep(B, now, fx));
-    assert!(world.run(&mut |core, fx| core.forget_endpoint(B, fx)));
+    world.warm(B, 1, Mail(900));
+    world.run(&mut |core, _| core.cool(B, &Mail(900)));
+    assert!(world.forget(B));
     world.connect_ok(A);
     assert_eq!(world.core.add_endpoint(now.wall), B);
     world.wait(B);

@@ -220,7 +220,7 @@ fn one_look_of_the_reaper_ends_a_bounded_number_and_asks_to_come_back() {
 fn only_an_unused_endpoint_is_forgotten() {
     let mut world = World::new(limits());
     let held = world.open(A, 1).remove(0);
-    let is_forgotten = |world: &mut World| world.run(&mut |core, fx| core.forget_endpoint(A, fx));
+    let is_forgotten = |world: &mut World| world.forget(A);
     assert!(!is_forgotten(&mut world), "one is in use");
     world.give_back(held);
     assert!(!is_forgotten(&mut world), "one is idle");
@@ -229,7 +229,8 @@ fn only_an_unused_endpoint_is_forgotten() {
     assert!(!is_forgotten(&mut world), "somebody waits");
     world.connect_fails(A);
     world.failed(waiter);
-    // With a failure noted, and a pause that has not passed.
+    assert!(!is_forgotten(&mut world), "its failure is to be remembered for a while");
+    world.pass(60);
     assert!(is_forgotten(&mut world));
     let again = world.core.add_endpoint(world.now.wall);
     assert_eq!(again, A, "its place is used again");

@@ -304,6 +304,11 @@ impl World {
 
     // ---- callers
 
+    pub(super) fn forget(&mut self, endpoint: u32) -> bool {
+        let mono = self.now.mono;
+        self.run(&mut |core, fx| core.forget_endpoint(endpoint, mono, fx))
+    }
+
     pub(super) fn get(&mut self, endpoint: u32) -> Got {
         self.get_within(endpoint, millis(5_000))
     }

@@ -1,0 +1,99 @@
+//! What the driver's threads report, and ask for, while they work on connections.
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+
+use crate::clock::{self, Now, Stamp};
+use crate::connector::Connector;
+use crate::core::Token;
+use crate::error::{ConnectFailure, Phase};
+use crate::observe::{CloseReason, Connected};
+use crate::shared::{Boxed, Event, Home, Shared, guarded};
+use crate::sync::Arc;
+
+impl<C: Connector> Shared<C> {
+    /// A thread takes up an attempt; false if it came too late.
+    pub(crate) fn start_attempt(&self, token: Token, phase: Phase) -> bool {
+        self.state.lock().core.start_attempt(token, phase)
+    }
+
+    /// The attempt has come further; false if it need not go on.
+    pub(crate) fn advance_attempt(&self, token: Token, phase: Phase) -> bool {
+        self.state.lock().core.advance_attempt(token, phase, false)
+    }
+
+    /// From here on the attempt can be interrupted through `duplicate`; false if it need not go
+    /// on.
+    pub(crate) fn shield(&self, token: Token, phase: Phase, duplicate: OwnedFd) -> bool {
+        let mut state = self.state.lock();
+        let goes_on = state.core.advance_attempt(token, phase, true);
+        let unused =
+            if goes_on { state.duplicates.insert(token, duplicate) } else { Some(duplicate) };
+        drop(state);
+        drop(unused);
+        goes_on
+    }
+
+    /// The call has returned: its duplicate is closed, if it is still there.
+    pub(crate) fn unshield(&self, token: Token) {
+        let duplicate = self.state.lock().duplicates.remove(&token);
+        drop(duplicate);
+    }
+
+    /// True as long as an attempt is of use to anybody.
+    pub(crate) fn is_wanted(&self, place: u32, token: Token) -> bool {
+        let state = self.state.lock();
+        state.core.is_current(token) && state.core.is_wanted(place)
+    }
+
+    pub(crate) fn finish_connect(
+        &self,
+        home: &Home<C>,
+        token: Token,
+        result: Result<Boxed<C>, Arc<ConnectFailure>>,
+    ) {
+        let now = Now::read();
+        if let Err(failure) = &result {
+            // The connector's own error displays itself here.
+            if let Err(panic) = guarded(|| log::debug!("{home}: {failure}")) {
+                log::error!("{home}: an error panicked when it was displayed: {panic}");
+            }
+        }
+        self.transact(|core, fx| core.finish_connect(home.place, token, result, now, fx));
+    }
+
+    /// A connection is about to be delivered.
+    pub(crate) fn note_connected(&self, home: &Home<C>, took: std::time::Duration) {
+        log::debug!("{home}: connected in {took:.1?}");
+        if self.observer.is_some() {
+            let endpoint = Arc::clone(&home.label);
+            self.emit(Event::Connected(Connected { endpoint, at: clock::mono(), took }));
+        }
+    }
+
+    pub(crate) fn finish_upkeep(
+        &self,
+        home: &Home<C>,
+        token: Token,
+        conn: Option<Boxed<C>>,
+        verdict: Result<(), CloseReason>,
+    ) {
+        let now = Now::read();
+        self.transact(|core, fx| {
+            core.finish_upkeep(home.place, token, conn, verdict, now, fx);
+        });
+    }
+
+    /// The reaper's look; returns when it must look again.
+    pub(crate) fn reap(&self) -> Stamp {
+        let held = if self.settings.limits.min_idle > 0 {
+            self.held_endpoints()
+        } else {
+            HashSet::default()
+        };
+        let now = Now::read();
+        let next = self.transact(|core, fx| core.reap(now, |place| held.contains(&place), fx));
+        self.forget_unused();
+        next
+    }
+}
