@@ -12,6 +12,7 @@ mod errors;
 mod expiry;
 mod names;
 mod observer;
+mod outages;
 mod redis;
 mod repeats;
 mod sockets;

@@ -1,0 +1,73 @@
+//! One that is down, or hangs, is nobody else's trouble; and when it is back the pool finds out.
+
+use std::time::Duration;
+
+use warmline::{CloseReason, Deadline, ErrorKind, Pool};
+
+use crate::support::faults::{BlackHole, Refusing};
+use crate::support::lab::{Act, Lab, Method};
+use crate::support::server::Server;
+use crate::support::{SOON, ask, assert_balanced, eventually, tcp, watchdog};
+
+#[test]
+fn an_endpoint_that_hangs_with_all_it_may_have_leaves_threads_for_others() {
+    let _watchdog = watchdog();
+    let (hole, server) = (BlackHole::new(), Server::echo());
+    let pool = tcp().connect_timeout(SOON).build().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| pool.get_timeout(&hole.name(), SOON).map(drop).unwrap_err());
+        }
+        eventually("all that may hang do", || pool.stats().connecting() == 16);
+        ask(&mut pool.get(&server.name()).unwrap()).unwrap();
+        assert_eq!(pool.stats().connecting(), 16, "they hang still");
+        pool.close();
+    });
+}
+
+#[test]
+fn connections_that_are_never_found_open_are_opened_once_for_each_checkout() {
+    let _watchdog = watchdog();
+    let lab = Lab::new(|method, _| if method == Method::IsOpen { Act::Fail } else { Act::Go });
+    let bench = lab.bench();
+    let pool = Pool::builder(lab).build().unwrap();
+    let endpoint = pool.endpoint("a").unwrap();
+    for _ in 0..10 {
+        drop(endpoint.get().unwrap());
+    }
+    assert_eq!(bench.born(), 10);
+    assert_eq!(pool.stats().closed_for(CloseReason::NotOpen), 10);
+    // Opened ahead of need, it is not found open either; the next is opened for this checkout.
+    assert_eq!(endpoint.warm(1, SOON).unwrap(), 1);
+    drop(endpoint.get().unwrap());
+    assert_eq!(bench.born(), 12);
+    assert_balanced(&pool.stats());
+}
+
+#[test]
+fn an_endpoint_is_refilled_after_an_outage_though_nobody_asks_for_it_any_more() {
+    let _watchdog = watchdog();
+    let server = Refusing::new();
+    let pool = tcp().min_idle(2).build().unwrap();
+    let error = pool.get(&server.name()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    eventually("it has tried again, and again", || pool.stats().connects_failed() >= 4);
+    server.listen();
+    eventually("two are ready", || pool.stats().idle() == 2);
+}
+
+#[test]
+fn when_drain_returns_the_last_connection_is_closed() {
+    let _watchdog = watchdog();
+    for _ in 0..300 {
+        let lab = Lab::sound();
+        let bench = lab.bench();
+        let pool = Pool::builder(lab).build().unwrap();
+        let conn = pool.get("a").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(conn));
+            pool.drain(Deadline::after(Duration::from_secs(50))).unwrap();
+            assert_eq!((bench.alive(), bench.calls(Method::Close)), (0, 1));
+        });
+    }
+}
