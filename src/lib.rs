@@ -115,7 +115,7 @@
 //!
 //! | level | what appears |
 //! |---|---|
-//! | error | a connector or an observer panicked; a thread of the pool did, which is a bug here |
+//! | error | a connector, an observer, or the drop of a key or an error panicked; a thread of the pool did, which is a bug here |
 //! | warn | no further thread could be started |
 //! | info | nothing |
 //! | debug | each connection opened and closed, with its reason; each failed attempt, check and settling |
