@@ -96,6 +96,9 @@ impl<C: Connector> Builder<C> {
 
     /// Connections to one endpoint being opened at the same time. Default: 16. All endpoints
     /// together: 64, or this if it is more.
+    ///
+    /// In this version each takes a thread, of which an endpoint gets 16 and all together 48; more
+    /// wait for one, while their `connect_timeout` runs.
     pub fn max_connecting(mut self, most: usize) -> Self {
         self.config.max_connecting = Some(most);
         self

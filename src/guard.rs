@@ -117,7 +117,7 @@ impl<C: Connector> PooledConn<C> {
         let traffic = guarded(|| {
             let socket = conn.home.shared.connector.socket(inner)?;
             let (written, read) = (socket.bytes_written(), socket.bytes_read());
-            Some(Traffic { written, read, ended: socket.ended() })
+            Some(Traffic { written, read, ended: socket.ended(), is_lent: socket.is_lent() })
         });
         Exchange {
             is_reused: lease.uses > 0,
@@ -232,6 +232,7 @@ struct Traffic {
     written: u64,
     read: u64,
     ended: Option<Ended>,
+    is_lent: bool,
 }
 
 impl Exchange {
@@ -254,16 +255,22 @@ impl Exchange {
         self.idle_for
     }
 
-    /// Bytes written; `None` if the connection's socket is not one of ours.
+    /// Bytes written; `None` if the connection's socket is not one of ours, or its descriptor was
+    /// lent, so that more may have been.
     #[must_use]
     pub fn written(&self) -> Option<u64> {
-        self.traffic.map(|traffic| traffic.written)
+        self.traffic.filter(|traffic| !traffic.is_lent).map(|traffic| traffic.written)
     }
 
-    /// Bytes read; `None` if the connection's socket is not one of ours.
+    /// Bytes read; `None` as for [`written`](Exchange::written).
     #[must_use]
     pub fn read(&self) -> Option<u64> {
-        self.traffic.map(|traffic| traffic.read)
+        self.traffic.filter(|traffic| !traffic.is_lent).map(|traffic| traffic.read)
+    }
+
+    /// True if the connection shows one of our sockets.
+    pub(crate) const fn is_visible(&self) -> bool {
+        self.traffic.is_some()
     }
 
     /// How it ended before its time, if it did and the socket is one of ours.

@@ -358,12 +358,15 @@ impl<C: Connector> Endpoint<C> {
                 Err(error) => error,
             };
             let happened = PooledConn::exchange(&mut conn);
-            match (repeat, happened.written()) {
+            let is_stale = happened.is_stale();
+            match repeat {
                 // The socket knows that it has ended, and why: it is closed when it is dropped.
-                (Repeat::Always, Some(_)) if happened.is_stale() => {}
-                (Repeat::IfUnwritten, Some(0)) if happened.is_stale() => {}
+                Repeat::Always if is_stale => {}
+                Repeat::IfUnwritten if is_stale && happened.written() == Some(0) => {}
                 // What happened cannot be seen; once, a connection that was idle is suspected.
-                (Repeat::Always, None) if happened.was_idle() && failed.is_none() => {
+                Repeat::Always
+                    if !happened.is_visible() && happened.was_idle() && failed.is_none() =>
+                {
                     PooledConn::discard(conn);
                 }
                 _ => return Err(error),

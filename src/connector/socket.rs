@@ -308,6 +308,11 @@ impl Socket {
         self.read
     }
 
+    /// Its descriptor was lent during this exchange.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.borrowed.load(Ordering::Relaxed)
+    }
+
     /// How the exchange ended before its time, if it did.
     #[must_use]
     pub const fn ended(&self) -> Option<Ended> {

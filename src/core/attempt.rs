@@ -21,7 +21,7 @@ pub(crate) const INTERRUPT_GRACE: Duration = Duration::from_millis(100);
 impl<T, W: Clone + PartialEq> Core<T, W> {
     /// A thread takes up an attempt, a check or a settling; false if it came too late for it.
     pub(crate) fn start_attempt(&mut self, token: Token, phase: Phase) -> bool {
-        self.set_attempt(token, Attempt::Running { phase, interruptible: false })
+        !self.is_closed && self.set_attempt(token, Attempt::Running { phase, interruptible: false })
     }
 
     /// The attempt has come further; with a duplicate of its socket it can be interrupted.
@@ -216,7 +216,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let objection = if is_late {
             Some(CloseReason::TooLate)
         } else {
-            verdict.err().or_else(|| self.objection(token.index))
+            let closed = self.is_closed.then_some(CloseReason::PoolClosed);
+            closed.or_else(|| verdict.err()).or_else(|| self.objection(token.index))
         };
         match (conn, objection) {
             (Some(conn), None) => {

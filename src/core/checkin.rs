@@ -107,6 +107,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.rebalance(endpoint, now, fx);
             return;
         }
+        if self.gives_away(endpoint, now.mono) {
+            self.end(token.index, Some(conn), CloseReason::MadeRoom, fx);
+            self.rebalance(endpoint, now, fx);
+            return;
+        }
         self.entries.at_mut(token.index).state = State::Checking(Attempt::Queued);
         let place = self.endpoints.at_mut(endpoint);
         place.in_use -= 1;
@@ -171,9 +176,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let place = self.endpoints.at(endpoint);
         let has_room = place.idle.len() < self.limits.max_idle_per_endpoint
             && self.budget.idle.len() < self.limits.max_idle;
-        if from == From::User && self.should_give(endpoint, oldest.map(|(_, at)| at), now.mono) {
-            // Somebody elsewhere has waited longer than anybody here.
-            self.endpoints.at_mut(endpoint).gave_at = Some(now.mono);
+        if from == From::User && self.gives_away(endpoint, now.mono) {
             self.end_uncounted(index, conn, CloseReason::MadeRoom, fx);
         } else if let Some((waiter, arrived)) = oldest {
             let is_due = now.mono.since(arrived) >= self.limits.fair_after;
@@ -228,9 +231,17 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
-    /// Whether a returned connection should be closed so that a starved endpoint gets its room.
-    /// Here, the oldest waiter came at `arrived`.
-    fn should_give(&self, endpoint: u32, arrived: Option<Stamp>, mono: Stamp) -> bool {
+    /// Whether a returned connection is to be closed because somebody elsewhere has waited for its
+    /// room longer than anybody here; notes it if so.
+    fn gives_away(&mut self, endpoint: u32, mono: Stamp) -> bool {
+        let gives = self.should_give(endpoint, mono);
+        if gives {
+            self.endpoints.at_mut(endpoint).gave_at = Some(mono);
+        }
+        gives
+    }
+
+    fn should_give(&self, endpoint: u32, mono: Stamp) -> bool {
         if self.budget.permits.is_available()
             || self.budget.connecting >= self.limits.max_connecting_total
         {
@@ -242,7 +253,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return false;
         };
         // If nobody here wants it at this moment, it need not be a question of age.
-        arrived.is_none_or(|arrived| {
+        self.oldest_waiter(endpoint, mono).is_none_or(|(_, arrived)| {
             let place = self.endpoints.at(endpoint);
             let has_paused = place.gave_at.is_none_or(|at| mono.since(at) >= place.giving_pause());
             has_paused && self.endpoints.at(starved).starved_since.unwrap_or(mono) < arrived

@@ -183,11 +183,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let found = self.take_ready(endpoint, demand, now, fx);
         let result = match found {
             Some(grant) => {
-                self.remove_waiter(token);
+                self.remove_waiter(token, true);
                 LookAgain::Granted(grant)
             }
             None if has_expired => {
-                self.remove_waiter(token);
+                self.remove_waiter(token, false);
                 let counts = self.counts(endpoint);
                 let place = self.endpoints.at_mut(endpoint);
                 place.counters.timed_out += 1;
@@ -300,25 +300,30 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// Answers a waiter, which thereby leaves the queue.
     pub(crate) fn answer(&mut self, waiter: Token, answer: Answer<T>, fx: &mut Effects<T, W>) {
-        match self.remove_waiter(waiter) {
+        match self.remove_waiter(waiter, true) {
             Some(waiter) => fx.answers.push((waiter.mailbox, answer)),
             None => debug_assert!(false, "bug: answered a waiter that had left"),
         }
     }
 
-    pub(crate) fn remove_waiter(&mut self, token: Token) -> Option<Waiter<W>> {
+    /// Takes a waiter out of the queue that was answered or found what it wanted, or else gave up.
+    fn remove_waiter(&mut self, token: Token, is_served: bool) -> Option<Waiter<W>> {
         let endpoint = self.waiters.get(token)?.endpoint;
         let place = self.endpoints.at_mut(endpoint);
         place.waiters.remove(&mut self.waiters, token.index);
         self.budget.waiting -= 1;
         let waiter = self.waiters.remove(token)?;
         place.told -= usize::from(waiter.told);
-        let is_last = place.waiters.is_empty();
         if place.starved_since.is_some() {
-            // It has had its turn, however it came by it: now it goes behind the others.
-            self.no_longer_starved(endpoint);
-            if !is_last {
-                self.starve(endpoint, waiter.arrived);
+            match place.waiters.front() {
+                None => self.no_longer_starved(endpoint),
+                // It has had its turn, however it came by it: now it goes behind the others.
+                Some(_) if is_served => {
+                    self.no_longer_starved(endpoint);
+                    self.starve(endpoint, waiter.arrived);
+                }
+                // It keeps its place; who waits there is younger.
+                Some(next) => place.starved_since = Some(self.waiters.at(next).arrived),
             }
         }
         Some(waiter)

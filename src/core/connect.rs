@@ -86,7 +86,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
         }
         let Some(permit) = self.budget.permits.take() else {
-            if is_unserved {
+            if is_unserved || self.endpoints.at(endpoint).warm_target > 0 {
                 self.starve(endpoint, now.mono);
             }
             return false;

@@ -164,7 +164,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                     let entry = self.take_out(index);
                     self.budget.permits.give_back(entry.permit);
                 }
-                State::Connecting(Attempt::Running { interruptible: true, .. }) => {
+                // What they have is closed when they return.
+                State::Connecting(Attempt::Running { interruptible: true, .. })
+                | State::Checking(Attempt::Running { interruptible: true, .. }) => {
                     self.overdue_now(index, now, fx);
                 }
                 _ => {}

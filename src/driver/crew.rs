@@ -14,6 +14,9 @@ const MOST_THREADS: usize = 64;
 const MOST_OPENING: usize = 48;
 /// Of those, how many to one endpoint.
 const MOST_OPENING_PER_ENDPOINT: usize = 16;
+/// Of those, how many may be closing: a close is never abandoned, so those that hang must not take
+/// all there is.
+const MOST_CLOSING: usize = 8;
 /// A thread without work ends after this.
 const IDLE_FOR: Duration = Duration::from_secs(10);
 
@@ -35,6 +38,7 @@ struct State {
     threads: usize,
     idle: usize,
     opening: usize,
+    closing: usize,
     /// For each endpoint, how many of its connections are being opened.
     opening_for: Vec<(u32, usize)>,
     is_stopping: bool,
@@ -45,8 +49,10 @@ struct State {
 pub(crate) enum Kind {
     /// Opens a connection to this endpoint.
     Open(u32),
-    /// Everything else: checks, settles, closes, the last drop of a pool.
+    /// Checks or settles one; the last drop of a pool.
     Upkeep,
+    /// Closes a connection.
+    Close,
 }
 
 /// Something to do that may block.
@@ -71,6 +77,14 @@ pub(crate) enum Fate {
 #[derive(Debug, Default)]
 pub(crate) struct Mark {
     is_settled: AtomicBool,
+}
+
+impl Job {
+    /// No thread will take it: it ends here, on this thread, and is in nobody's books.
+    pub(crate) fn refuse(self) {
+        self.mark.is_settled.store(true, Ordering::Release);
+        (self.run)(Fate::Refused);
+    }
 }
 
 impl std::fmt::Debug for Job {
@@ -184,6 +198,7 @@ impl State {
     fn may_run(&self, job: &Job) -> bool {
         match job.kind {
             Kind::Upkeep => true,
+            Kind::Close => self.closing < MOST_CLOSING,
             Kind::Open(endpoint) => {
                 let own = self.opening_for(endpoint);
                 own < MOST_OPENING_PER_ENDPOINT && own < MOST_OPENING - self.opening
@@ -203,23 +218,32 @@ impl State {
     fn take_job(&mut self) -> Option<Job> {
         let first = self.queue.iter().position(|job| self.may_run(job))?;
         let job = self.queue.remove(first)?;
-        if let Kind::Open(endpoint) = job.kind {
-            self.opening += 1;
-            match self.opening_for.iter_mut().find(|(at, _)| *at == endpoint) {
-                Some((_, count)) => *count += 1,
-                None => self.opening_for.push((endpoint, 1)),
+        match job.kind {
+            Kind::Upkeep => {}
+            Kind::Close => self.closing += 1,
+            Kind::Open(endpoint) => {
+                self.opening += 1;
+                match self.opening_for.iter_mut().find(|(at, _)| *at == endpoint) {
+                    Some((_, count)) => *count += 1,
+                    None => self.opening_for.push((endpoint, 1)),
+                }
             }
         }
         Some(job)
     }
 
     fn job_ended(&mut self, kind: Kind) {
-        let Kind::Open(endpoint) = kind else { return };
-        self.opening -= 1;
-        for (at, count) in &mut self.opening_for {
-            *count -= usize::from(*at == endpoint);
+        match kind {
+            Kind::Upkeep => {}
+            Kind::Close => self.closing -= 1,
+            Kind::Open(endpoint) => {
+                self.opening -= 1;
+                for (at, count) in &mut self.opening_for {
+                    *count -= usize::from(*at == endpoint);
+                }
+                self.opening_for.retain(|&(_, count)| count > 0);
+            }
         }
-        self.opening_for.retain(|&(_, count)| count > 0);
     }
 }
 
@@ -317,6 +341,27 @@ mod tests {
         // Well before threads without work would end by themselves.
         assert!(crew.join(Deadline::after(IDLE_FOR / 2)));
         assert_eq!(runs.len(), 54, "what was queued was done before the end");
+    }
+
+    #[test]
+    fn closes_that_hang_leave_threads_for_everything_else() {
+        let crew = Crew::new("test");
+        let (running, runs) = bounded(200);
+        let (gate, gated_by) = bounded(0);
+        for _ in 0..MOST_THREADS + 6 {
+            crew.submit(gated(Kind::Close, 1, &running, &gated_by)).unwrap();
+        }
+        crew.submit(gated(Kind::Open(1), 1, &running, &gated_by)).unwrap();
+        crew.submit(gated(Kind::Upkeep, 1, &running, &gated_by)).unwrap();
+        for _ in 0..MOST_CLOSING + 2 {
+            runs.recv_timeout(SOON).unwrap();
+        }
+        assert_eq!(crew.0.state.lock().closing, MOST_CLOSING);
+        drop(gate);
+        crew.stop();
+        assert!(crew.join(Deadline::after(IDLE_FOR / 2)));
+        assert_eq!(runs.len(), MOST_THREADS + 6 - MOST_CLOSING, "all were closed in the end");
+        assert_eq!(crew.0.state.lock().closing, 0);
     }
 
     #[test]

@@ -30,7 +30,7 @@ const MOST_EVENTS: usize = 1024;
 /// A pool's driver. Its drop stops the reaper and waits for it; the crew finishes what is queued.
 pub(crate) struct Driver<C: Connector> {
     ties: Arc<Ties<C>>,
-    _reaper: Worker,
+    reaper: Option<Worker>,
 }
 
 type Running = Mutex<HashMap<Token, (Arc<Mark>, Kind), RandomState>>;
@@ -67,7 +67,7 @@ impl<C: Connector> Driver<C> {
                     let mark = Arc::default();
                     if let Err((job, _)) = crew.submit(Job { kind: Kind::Upkeep, pool, mark, run })
                     {
-                        (job.run)(Fate::Refused);
+                        job.refuse();
                     }
                     return None;
                 }
@@ -89,7 +89,7 @@ impl<C: Connector> Driver<C> {
         let hands: Weak<Ties<C>> = Arc::downgrade(&ties);
         shared.set_hands(hands);
         ties.reaper.unpark();
-        Ok(Self { ties, _reaper: reaper })
+        Ok(Self { ties, reaper: Some(reaper) })
     }
 
     /// Stops the crew and waits until its last thread has ended; false if the deadline came first.
@@ -101,6 +101,8 @@ impl<C: Connector> Driver<C> {
 
 impl<C: Connector> Drop for Driver<C> {
     fn drop(&mut self) {
+        // While it acts on its last look, the crew must still take what may block.
+        drop(self.reaper.take());
         self.ties.crew.stop();
     }
 }
@@ -147,7 +149,7 @@ impl<C: Connector> Ties<C> {
     fn submit(&self, job: Job) {
         if let Err((job, error)) = self.crew.submit(job) {
             log::debug!("no thread of the crew: {error}");
-            (job.run)(Fate::Refused);
+            job.refuse();
         }
     }
 }
@@ -181,7 +183,7 @@ impl<C: Connector> Hands<C> for Ties<C> {
     fn close(&self, home: Arc<Home<C>>, closing: Closing<Boxed<C>>) {
         // With no thread left, the caller's must do: it is the end of the pool, or of threads.
         let run = Box::new(move |_| home.shared.close_now(Some(&home), closing));
-        self.submit(Job { kind: Kind::Upkeep, pool: self.pool, mark: Arc::default(), run });
+        self.submit(Job { kind: Kind::Close, pool: self.pool, mark: Arc::default(), run });
     }
 
     fn abandon(&self, token: Token) {

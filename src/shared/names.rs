@@ -197,7 +197,9 @@ impl<C: Connector> Shared<C> {
         let by_text = std::mem::take(&mut names.by_text);
         let by_key = std::mem::take(&mut names.by_key);
         drop(names);
-        drop((by_text, by_key));
+        if let Err(panic) = guarded(|| drop((by_text, by_key))) {
+            log::error!("the drop of a key panicked: {panic}");
+        }
     }
 
     /// Whether anybody but the tables holds the endpoint at `place`.

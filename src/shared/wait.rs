@@ -118,9 +118,12 @@ impl<C: Connector> Home<C> {
         let open = loop {
             let state = shared.state.lock();
             let (open, more_to_come) = state.core.warmth(self.place);
+            let has_failed = state.core.last_failure(self.place, began).is_some();
             let is_closed = state.core.is_closed();
             drop(state);
-            if open >= target || !more_to_come || is_closed || deadline.has_passed() {
+            // With none open and no failure, it is room that is missing: that may come.
+            let is_over = !more_to_come && (open > 0 || has_failed);
+            if open >= target || is_over || is_closed || deadline.has_passed() {
                 break open;
             }
             seat.parker.park_timeout(deadline.remaining());

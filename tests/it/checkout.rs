@@ -310,3 +310,20 @@ fn a_connection_opened_ahead_of_need_keeps_its_greeting_for_its_first_user() {
     std::thread::sleep(Duration::from_millis(60));
     assert_greeted(&pool, &server);
 }
+
+#[test]
+fn warming_waits_for_room_that_others_have() {
+    let _watchdog = watchdog();
+    let (a, b) = (Server::echo(), Server::echo());
+    let pool = tcp().max_total(1).build().unwrap();
+    let held = pool.get(&a.name()).unwrap();
+    let endpoint = pool.endpoint(&b.name()).unwrap();
+    std::thread::scope(|scope| {
+        let warming = scope.spawn(|| endpoint.warm(1, SOON));
+        assert_eq!(endpoint.stats().connecting(), 0);
+        PooledConn::discard(held);
+        assert_eq!(warming.join().unwrap().unwrap(), 1);
+    });
+    let error = pool.endpoint(&a.name()).unwrap().warm(1, Duration::from_millis(5)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "the room is taken: {error}");
+}

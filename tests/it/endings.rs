@@ -236,3 +236,22 @@ fn a_pool_that_was_never_used_ends_without_having_begun() {
     pool.drain(Deadline::after(SOON)).unwrap();
     assert_eq!(pool.get("127.0.0.1:1").unwrap_err().kind(), ErrorKind::Closed);
 }
+
+#[test]
+fn dropping_the_last_handle_does_not_wait_for_closes_that_hang() {
+    let _watchdog = watchdog();
+    // The reaper is at work on expired connections, sooner or later, when the handle goes.
+    for round in 0..40 {
+        let lab = Lab::new(|method, _| if method == Method::Close { Act::Hang } else { Act::Go });
+        let bench = lab.bench();
+        let idle_timeout = Duration::from_millis(10);
+        let pool = Pool::builder(lab).idle_timeout(idle_timeout).build().unwrap();
+        let endpoint = pool.endpoint("a").unwrap();
+        drop(pool);
+        endpoint.warm(16, SOON).unwrap();
+        std::thread::sleep(idle_timeout + Duration::from_micros(100) * round);
+        drop(endpoint);
+        bench.release();
+        eventually("all are closed in the end", || bench.alive() == 0);
+    }
+}

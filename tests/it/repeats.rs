@@ -1,6 +1,7 @@
 //! `Endpoint::run`: an exchange is done again only where that can neither harm nor be in vain.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use warmline::{Endpoint, PooledConn, Repeat, TcpConnector};
@@ -201,4 +202,27 @@ fn a_repeat_that_gets_no_connection_in_time_leaves_the_first_error() {
     let error = result.unwrap_err().to_string();
     assert_eq!(error, "not this one", "no second connection came; what the first said is known");
     bench.release();
+}
+
+#[test]
+fn what_was_written_through_a_lent_descriptor_is_not_sent_again() {
+    let _watchdog = watchdog();
+    // The first exchange is answered; after the next request the server closes without a word.
+    let server = Server::scripted(|peer| {
+        peer.take(4)?;
+        peer.write_all(b"ping")?;
+        peer.take(4)?;
+        Ok(())
+    });
+    let endpoint = endpoint(&server);
+    endpoint.run(Repeat::Always, request).unwrap();
+    let mut tries = 0;
+    let result: io::Result<()> = endpoint.run(Repeat::IfUnwritten, |conn| {
+        tries += 1;
+        let mut lent = std::fs::File::from(conn.as_fd().try_clone_to_owned()?);
+        lent.write_all(b"ping")?;
+        conn.read_exact(&mut [0; 4])
+    });
+    result.unwrap_err();
+    assert_eq!(tries, 1, "nobody knows that the peer has not seen it");
 }

@@ -96,6 +96,24 @@ fn attempts_are_called_off_as_far_as_they_can_be() {
 }
 
 #[test]
+fn a_settling_under_way_is_called_off_and_one_that_waits_for_a_thread_does_not_begin() {
+    let mut world = World::new(limits());
+    for held in world.open(A, 2) {
+        world.settle(held);
+    }
+    let tokens: Vec<_> = world.upkeeps.iter().map(|out| out.token).collect();
+    world.start(tokens[0], true);
+    world.close();
+    assert_eq!(world.interrupted, &tokens[..1]);
+    assert!(!world.start(tokens[1], true));
+    world.upkeep_ends(Ok(()));
+    world.upkeep_ends(Err(CloseReason::TooLate));
+    assert_eq!(world.closed_for(CloseReason::TooLate), 1);
+    assert_eq!(world.closed_for(CloseReason::PoolClosed), 1);
+    assert!(world.core.has_ended());
+}
+
+#[test]
 fn an_attempt_that_hangs_does_not_keep_a_closed_pool_from_ending() {
     let mut world = World::new(limits());
     world.wait(A);

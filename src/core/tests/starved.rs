@@ -195,3 +195,46 @@ fn an_endpoint_that_is_forgotten_starves_no_more() {
     assert_eq!(world.core.add_endpoint(now.wall), B);
     world.wait(B);
 }
+
+#[test]
+fn room_goes_to_the_starved_also_where_every_return_has_to_be_settled() {
+    let mut world = World::new(Limits { max_total: 1, ..limits() });
+    let held = world.open(A, 1).remove(0);
+    let theirs = world.wait(B);
+    world.pass(1);
+    let mine = world.wait(A);
+    world.settle(held);
+    assert_eq!(world.closed_for(CloseReason::MadeRoom), 1, "it is not even settled first");
+    world.connect_ok(B);
+    let held = world.granted(theirs);
+    world.give_back(held);
+    world.connect_ok(A);
+    world.granted(mine);
+}
+
+#[test]
+fn a_waiter_that_gives_up_does_not_cost_its_endpoint_its_place_among_the_starved() {
+    let mut world = World::new(Limits { max_total: 1, ..limits() });
+    let held = world.open(A, 1).remove(0);
+    let hasty = world.wait_within(B, millis(2));
+    world.pass(1);
+    let patient = world.wait(B);
+    world.pass(1);
+    world.wait(C);
+    world.pass(1);
+    assert!(matches!(world.look(hasty), Look::Expired(..)));
+    world.give_back(held);
+    assert_eq!(world.counts(B).connecting, 1, "B came before C, and has not been served");
+    world.connect_ok(B);
+    world.granted(patient);
+}
+
+#[test]
+fn one_that_is_warmed_gets_what_comes_free_if_nobody_needs_it_more() {
+    let mut world = World::new(Limits { max_total: 1, ..limits() });
+    let held = world.open(A, 1).remove(0);
+    world.warm(B, 1, Mail(900));
+    assert_eq!(world.counts(B).connecting, 0);
+    world.discard(held);
+    assert_eq!(world.counts(B).connecting, 1);
+}
