@@ -285,7 +285,9 @@ impl Exchange {
     /// No pool can rule this out: a server may close an idle connection at the moment it is used.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        let Some(Traffic { read: 0, ended: Some(ended), .. }) = self.traffic else { return false };
+        let Some(Traffic { read: 0, ended: Some(ended), is_lent: false, .. }) = self.traffic else {
+            return false; // through a lent descriptor, anything may have been read
+        };
         let is_end = match ended {
             Ended::Eof => true,
             Ended::Error(kind) => matches!(

@@ -164,6 +164,7 @@ mod guard;
 mod pool;
 
 mod builder;
+mod repeat;
 
 pub use crate::builder::Builder;
 pub use crate::clock::{Deadline, Stamp};
@@ -177,7 +178,8 @@ pub use crate::error::{BoxError, Error, ErrorKind, Failure, Phase};
 pub use crate::guard::{Exchange, PooledConn};
 pub use crate::key::{Address, Name, One, SocketPath};
 pub use crate::observe::{CloseReason, Closed, Connected, Observer};
-pub use crate::pool::{Endpoint, Pool, Repeat};
+pub use crate::pool::{Endpoint, Pool};
+pub use crate::repeat::Repeat;
 
 /// Long reading.
 #[cfg(any(doc, doctest))]

@@ -213,7 +213,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         };
         let is_late = matches!(entry.state, State::Checking(Attempt::Interrupted | Attempt::Stuck));
         let retires_at = entry.retires_at;
-        let objection = if is_late {
+        let objection = if is_late && !self.is_closed {
             Some(CloseReason::TooLate)
         } else {
             let closed = self.is_closed.then_some(CloseReason::PoolClosed);

@@ -120,6 +120,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.set_timer(token.index, Some(deadline), fx);
         let upkeep = Upkeep::Settle;
         fx.act(Action::Upkeep { endpoint, token, conn, upkeep, deadline });
+        self.rebalance(endpoint, now, fx);
     }
 
     /// Its user keeps it for good: its room is free at once.

@@ -34,7 +34,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// Attempts under way, and checks and settles whose result can serve a waiter, are never more
     /// than the waiters and what is to be kept ready.
-    fn wants_connect(&self, endpoint: u32) -> bool {
+    pub(crate) fn wants_connect(&self, endpoint: u32) -> bool {
         if self.unserved(endpoint) > 0 {
             return true;
         }
@@ -163,12 +163,15 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// Gives room to the starved, one attempt each in turn; with `against`, only to those who have
     /// waited longer than anybody at that endpoint.
     pub(crate) fn serve_starved(&mut self, against: Option<u32>, now: Now, fx: &mut Effects<T, W>) {
+        self.forget_content();
         while let Some(starved) = self.first_in_need(against, now.mono) {
             if let Some(own) = against {
                 let oldest = self.oldest_waiter(own, now.mono);
                 let since = self.endpoints.at(starved).starved_since;
                 let is_older = oldest.is_some_and(|(_, arrived)| Some(arrived) <= since);
-                if is_older && self.unserved(own) > 0 {
+                // Who only wants connections kept ready comes after all who wait.
+                let is_nearer = is_older || self.unserved(starved) == 0;
+                if is_nearer && self.unserved(own) > 0 {
                     return;
                 }
             }
@@ -183,7 +186,20 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
-    /// The starved endpoint that has waited longest and could begin an attempt now.
+    /// Takes endpoints out of the queue where nobody waits and nothing is wanted more: while it is not
+    /// empty, returns are slower everywhere.
+    fn forget_content(&mut self) {
+        let content = |core: &Self| {
+            let mut starved = core.budget.starved.iter(&core.endpoints);
+            starved.find(|&at| core.endpoints.at(at).waiters.is_empty() && !core.wants_connect(at))
+        };
+        while let Some(at) = content(self) {
+            self.no_longer_starved(at);
+        }
+    }
+
+    /// The starved endpoint that has waited longest and could begin an attempt now: one where
+    /// somebody waits, before one that only wants connections kept ready.
     fn first_in_need(&self, except: Option<u32>, mono: Stamp) -> Option<u32> {
         if self.budget.starved.is_empty()
             || self.budget.connecting >= self.limits.max_connecting_total
@@ -192,12 +208,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         let is_free = self.budget.permits.is_available();
         let has_room = is_free || self.spare().is_some();
-        let mut starved = self.budget.starved.iter(&self.endpoints);
-        starved.find(|&at| {
-            Some(at) != except
-                && self.may_begin(at, mono)
-                && ((has_room && self.unserved(at) > 0) || (is_free && self.wants_connect(at)))
-        })
+        let could_begin = |at: &u32| Some(*at) != except && self.may_begin(*at, mono);
+        let starved = || self.budget.starved.iter(&self.endpoints).filter(could_begin);
+        let in_need = starved().find(|&at| has_room && self.unserved(at) > 0);
+        in_need.or_else(|| starved().find(|&at| is_free && self.wants_connect(at)))
     }
 
     /// Nothing but the limits of the pool is in the way of another attempt.

@@ -39,6 +39,7 @@ mod waiters;
 pub use self::stats::Stats;
 
 pub(crate) use self::checkout::{LookAgain, Outcome, Refusal};
+pub(crate) use self::connect::RETRY_PAUSE;
 pub(crate) use self::effects::{Action, Answer, Closing, Effects, Upkeep};
 pub(crate) use self::entry::{Grant, Lease};
 pub(crate) use self::slab::Token;

@@ -161,6 +161,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let noted: BTreeSet<u32> =
             noted.filter(|&at| self.endpoints.at(at).starved_since.is_some()).collect();
         assert_eq!(starved.iter().copied().collect::<BTreeSet<_>>(), noted, "who is starved");
+        for &at in &starved {
+            let place = self.endpoints.at(at);
+            // Those who wait may be served by what comes, for the moment.
+            let has_reason = !place.waiters.is_empty() || self.wants_connect(at);
+            assert!(has_reason, "{at} starves and nobody there wants anything");
+        }
         if self.budget.connecting >= self.limits.max_connecting_total {
             return;
         }

@@ -211,7 +211,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// How far it is: connections open, and whether more are on their way.
     pub(crate) fn warmth(&self, endpoint: u32) -> (usize, bool) {
         let place = self.endpoints.at(endpoint);
-        (place.open(), place.connecting > place.stuck_connects)
+        // With none open, being queued for room is as good as being on the way.
+        let is_queued = place.open() == 0 && place.starved_since.is_some();
+        (place.open(), place.connecting > place.stuck_connects || is_queued)
     }
 
     /// `warm` ends.
@@ -222,6 +224,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         if place.watchers.is_empty() {
             place.warm_target = 0;
+            if self.unserved(endpoint) == 0 {
+                self.no_longer_starved(endpoint);
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use crate::sync::{self, Arc, AtomicBool, Condvar, Mutex, MutexGuard, Ordering};
 
 /// Threads at the most, those abandoned not counted.
 const MOST_THREADS: usize = 64;
-/// Of those, how many may be opening connections, so that checks, settles and closes find one.
+/// Of those, how many may be opening connections, so that checks and settles find one.
 const MOST_OPENING: usize = 48;
 /// Of those, how many to one endpoint.
 const MOST_OPENING_PER_ENDPOINT: usize = 16;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::{self, Deadline, Now, Stamp};
 use crate::connector::Connector;
-use crate::core::{Answer, Grant, LookAgain, Outcome, Refusal, Token};
+use crate::core::{Answer, Grant, LookAgain, Outcome, RETRY_PAUSE, Refusal, Token};
 use crate::error::Error;
 use crate::shared::seat::Seat;
 use crate::shared::{Boxed, Held, Home, Shared};
@@ -118,12 +118,9 @@ impl<C: Connector> Home<C> {
         let open = loop {
             let state = shared.state.lock();
             let (open, more_to_come) = state.core.warmth(self.place);
-            let has_failed = state.core.last_failure(self.place, began).is_some();
             let is_closed = state.core.is_closed();
             drop(state);
-            // With none open and no failure, it is room that is missing: that may come.
-            let is_over = !more_to_come && (open > 0 || has_failed);
-            if open >= target || is_over || is_closed || deadline.has_passed() {
+            if open >= target || !more_to_come || is_closed || deadline.has_passed() {
                 break open;
             }
             seat.parker.park_timeout(deadline.remaining());
@@ -138,12 +135,16 @@ impl<C: Connector> Home<C> {
         if !is_closed && (open > 0 || target == 0) {
             return Ok(open.min(wanted));
         }
+        let waited = clock::mono().since(began);
         let error = match failure {
             _ if is_closed => Error::closed(),
-            Some((failure, age)) => Error::connect(failure, Some(age), counts),
-            None => Error::timeout("no connection was opened", counts, None),
+            // An older one is not why this failed.
+            Some((failure, age)) if age <= waited + RETRY_PAUSE => {
+                Error::connect(failure, Some(age), counts)
+            }
+            failure => Error::timeout("no connection was opened", counts, failure),
         };
-        Err(error.at(&self.label).after(clock::mono().since(began)))
+        Err(error.at(&self.label).after(waited))
     }
 }
 

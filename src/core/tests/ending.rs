@@ -108,8 +108,7 @@ fn a_settling_under_way_is_called_off_and_one_that_waits_for_a_thread_does_not_b
     assert!(!world.start(tokens[1], true));
     world.upkeep_ends(Ok(()));
     world.upkeep_ends(Err(CloseReason::TooLate));
-    assert_eq!(world.closed_for(CloseReason::TooLate), 1);
-    assert_eq!(world.closed_for(CloseReason::PoolClosed), 1);
+    assert_eq!(world.closed_for(CloseReason::PoolClosed), 2);
     assert!(world.core.has_ended());
 }
 

@@ -233,8 +233,29 @@ fn a_waiter_that_gives_up_does_not_cost_its_endpoint_its_place_among_the_starved
 fn one_that_is_warmed_gets_what_comes_free_if_nobody_needs_it_more() {
     let mut world = World::new(Limits { max_total: 1, ..limits() });
     let held = world.open(A, 1).remove(0);
-    world.warm(B, 1, Mail(900));
-    assert_eq!(world.counts(B).connecting, 0);
+    world.warm(C, 1, Mail(900));
+    let theirs = world.wait(B);
+    world.pass(1);
+    let mine = world.wait(A);
+    assert_eq!(world.counts(C).connecting, 0);
+    world.give_back(held);
+    world.connect_ok(B);
+    let held = world.granted(theirs);
     world.discard(held);
-    assert_eq!(world.counts(B).connecting, 1);
+    world.connect_ok(A);
+    let held = world.granted(mine);
+    assert_eq!(world.counts(C).connecting, 0, "who waits comes first, here and elsewhere");
+    world.discard(held);
+    assert_eq!(world.counts(C).connecting, 1);
+}
+
+#[test]
+fn warming_that_got_no_room_leaves_no_trace() {
+    let mut world = World::new(Limits { max_total: 1, ..limits() });
+    let held = world.open(A, 1).remove(0);
+    world.warm(B, 1, Mail(900));
+    world.run(&mut |core, _| core.cool(B, &Mail(900)));
+    let (wall, token, mut conn) = (world.now.wall, held.lease.token, Some(held.conn));
+    let parked = world.run(&mut |core, _| conn.take().map(|conn| core.park(A, token, conn, wall)));
+    assert!(matches!(parked, Some(Ok(()))), "returns elsewhere are as fast as before");
 }
