@@ -163,7 +163,6 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// Gives room to the starved, one attempt each in turn; with `against`, only to those who have
     /// waited longer than anybody at that endpoint.
     pub(crate) fn serve_starved(&mut self, against: Option<u32>, now: Now, fx: &mut Effects<T, W>) {
-        self.forget_content();
         while let Some(starved) = self.first_in_need(against, now.mono) {
             if let Some(own) = against {
                 let oldest = self.oldest_waiter(own, now.mono);
@@ -188,7 +187,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// Takes endpoints out of the queue where nobody waits and nothing is wanted more: while it is not
     /// empty, returns are slower everywhere.
-    fn forget_content(&mut self) {
+    pub(crate) fn forget_content(&mut self) {
         let content = |core: &Self| {
             let mut starved = core.budget.starved.iter(&core.endpoints);
             starved.find(|&at| core.endpoints.at(at).waiters.is_empty() && !core.wants_connect(at))
