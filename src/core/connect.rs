@@ -185,14 +185,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
-    /// Takes endpoints out of the queue where nobody waits and nothing is wanted more: while it is not
-    /// empty, returns are slower everywhere.
-    pub(crate) fn forget_content(&mut self) {
-        let content = |core: &Self| {
+    /// Takes endpoints out of the queue where nobody waits and nothing more is wanted: as long as it
+    /// is not empty, returns are slower everywhere.
+    pub(crate) fn dismiss_satisfied(&mut self) {
+        let satisfied = |core: &Self| {
             let mut starved = core.budget.starved.iter(&core.endpoints);
             starved.find(|&at| core.endpoints.at(at).waiters.is_empty() && !core.wants_connect(at))
         };
-        while let Some(at) = content(self) {
+        while let Some(at) = satisfied(self) {
             self.no_longer_starved(at);
         }
     }

@@ -252,7 +252,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.serve_starved(Some(endpoint), now, fx);
         self.pump(endpoint, now, fx);
         self.serve_starved(None, now, fx);
-        self.forget_content();
+        self.dismiss_satisfied();
         self.tell(endpoint, now, fx);
         let watchers = &self.endpoints.at(endpoint).watchers;
         fx.hints.extend(watchers.iter().cloned());
