@@ -56,6 +56,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
         }
         self.refill(now, fx);
+        self.dismiss_satisfied();
         let next = if work >= MOST_PER_LOOK {
             now.mono
         } else {
@@ -111,7 +112,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let place = self.endpoints.at_mut(endpoint);
         place.kept = true;
         place.last_used = now.wall;
-        self.pump(endpoint, now, fx);
+        self.rebalance(endpoint, now, fx);
     }
 
     /// Ends all connections of an endpoint: idle ones now, the others when they come back.
@@ -204,7 +205,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         place.last_used = now.wall;
         place.warm_target = place.warm_target.max(wanted);
         place.watchers.push(mailbox.clone());
-        self.pump(endpoint, now, fx);
+        self.rebalance(endpoint, now, fx);
         wanted
     }
 
