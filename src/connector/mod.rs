@@ -493,8 +493,3 @@ impl<C: Connector + ?Sized> Connector for Box<C> {
         (**self).close(conn, reason);
     }
 }
-
-/// How long a connection had been idle, as [`Look::Checkout`] wants it.
-pub(crate) const fn checkout_after(idle: Duration) -> Look {
-    Look::Checkout { idle }
-}

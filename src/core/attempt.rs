@@ -102,8 +102,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         match result {
             Ok(conn) => self.connected(token, conn, took, now, fx),
             Err(failure) => {
-                let entry = self.take_out(token.index);
-                self.budget.permits.give_back(entry.permit);
+                self.take_out(token.index);
                 if state == State::Connecting(Attempt::Stuck) {
                     fx.act(Action::Forget(failure)); // its waiters were told at its deadline
                     self.rebalance(endpoint, now, fx);
@@ -149,13 +148,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         if let Some(reason) = self.objection(token.index) {
             self.end(token.index, Some(conn), reason, fx);
+            self.rebalance(endpoint, now, fx);
         } else {
             self.endpoints.at_mut(endpoint).connecting -= 1;
             self.budget.connecting -= 1;
             self.offer(token.index, conn, From::Crew, now, fx);
         }
-        // A slot for connecting is free, whatever became of the connection.
-        self.rebalance(endpoint, now, fx);
     }
 
     /// An attempt failed; its entry is gone.
@@ -274,8 +272,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         };
         let phase = match attempt {
             Attempt::Queued if is_connect => {
-                let entry = self.take_out(index);
-                self.budget.permits.give_back(entry.permit);
+                self.take_out(index);
                 let failure = Arc::new(ConnectFailure::no_thread(took));
                 self.connect_failed(endpoint, failure, now, fx);
                 return;
@@ -317,8 +314,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
             return;
         }
-        let entry = self.take_out(index);
-        self.budget.permits.give_back(entry.permit);
+        self.take_out(index);
         self.budget.abandoned += 1;
         let place = self.endpoints.at_mut(endpoint);
         place.abandoned += 1;

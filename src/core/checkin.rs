@@ -69,8 +69,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         debug_assert_eq!(entry.state, State::InUse, "bug: it was not in use");
         let endpoint = entry.endpoint;
         if let Some(reason) = self.objection(token.index) {
-            self.end(token.index, Some(conn), reason, fx);
-            self.rebalance(endpoint, now, fx);
+            self.discard(token, conn, reason, now, fx);
             return;
         }
         self.endpoints.at_mut(endpoint).in_use -= 1;
@@ -103,13 +102,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         };
         let endpoint = entry.endpoint;
         if let Some(reason) = self.objection(token.index) {
-            self.end(token.index, Some(conn), reason, fx);
-            self.rebalance(endpoint, now, fx);
+            self.discard(token, conn, reason, now, fx);
             return;
         }
         if self.gives_away(endpoint, now.mono) {
-            self.end(token.index, Some(conn), CloseReason::MadeRoom, fx);
-            self.rebalance(endpoint, now, fx);
+            self.discard(token, conn, CloseReason::MadeRoom, now, fx);
             return;
         }
         self.entries.at_mut(token.index).state = State::Checking(Attempt::Queued);
@@ -127,8 +124,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn detach(&mut self, token: Token, now: Now, fx: &mut Effects<T, W>) {
         let Some(entry) = self.entries.get(token) else { return };
         let endpoint = entry.endpoint;
-        let entry = self.take_out(token.index);
-        self.budget.permits.give_back(entry.permit);
+        self.take_out(token.index);
         self.endpoints.at_mut(endpoint).counters.detached += 1;
         self.rebalance(endpoint, now, fx);
     }

@@ -69,34 +69,30 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let place = self.endpoints.at_mut(endpoint);
         place.idle.remove(&mut self.entries, index);
         self.budget.idle.remove(&mut self.entries, index);
-        place.in_use += 1;
-        place.checkouts += 1;
-        place.last_used = wall;
-        let token = self.entries.token(index);
-        let entry = self.entries.at_mut(index);
-        debug_assert!(!entry.hung_up && !entry.retire, "bug: idle, but known to be of no use");
-        entry.state = State::InUse;
-        let uses = entry.uses;
-        entry.uses = uses.saturating_add(1);
-        let (epoch, born) = (entry.epoch, entry.born);
-        let lease = Lease { token, epoch, uses, born, was_idle: true, idle_for };
-        entry.conn.take().map(|conn| Grant { conn, lease })
+        debug_assert!(!self.entries.at(index).hung_up && !self.entries.at(index).retire);
+        let lease = self.note_checkout(index, true, idle_for, wall);
+        self.entries.at_mut(index).conn.take().map(|conn| Grant { conn, lease })
     }
 
     /// Grants a connection that is on its way from elsewhere than the idle ones.
     pub(crate) fn grant(&mut self, index: u32, conn: T, now: Now) -> Grant<T> {
+        let lease = self.note_checkout(index, false, 0, now.wall);
+        Grant { conn, lease }
+    }
+
+    /// From here on the connection is in use.
+    #[inline(always)]
+    fn note_checkout(&mut self, index: u32, was_idle: bool, idle_for: u64, wall: Stamp) -> Lease {
         let token = self.entries.token(index);
         let entry = self.entries.at_mut(index);
+        let (epoch, born, uses) = (entry.epoch, entry.born, entry.uses);
         entry.state = State::InUse;
-        let uses = entry.uses;
         entry.uses = uses.saturating_add(1);
-        let (epoch, born) = (entry.epoch, entry.born);
-        let lease = Lease { token, epoch, uses, born, was_idle: false, idle_for: 0 };
         let place = self.endpoints.at_mut(entry.endpoint);
         place.in_use += 1;
         place.checkouts += 1;
-        place.last_used = now.wall;
-        Grant { conn, lease }
+        place.last_used = wall;
+        Lease { token, epoch, uses, born, was_idle, idle_for }
     }
 
     /// The checkout of a caller that does not wait: an idle connection or nothing.
@@ -189,11 +185,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             None if has_expired => {
                 self.remove_waiter(token, false);
                 let counts = self.counts(endpoint);
-                let place = self.endpoints.at_mut(endpoint);
-                place.counters.timed_out += 1;
-                let failure = place.failure.as_ref();
-                let failure = failure.map(|(f, at)| (Arc::clone(f), now.mono.since(*at)));
-                LookAgain::Expired(counts, failure)
+                self.endpoints.at_mut(endpoint).counters.timed_out += 1;
+                LookAgain::Expired(counts, self.last_failure(endpoint, now.mono))
             }
             None => LookAgain::Waiting,
         };
@@ -203,9 +196,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     }
 
     /// An idle connection that may be handed out; the caller rebalances when it has found its place
-    /// in the queue, or left it. Those that were idle for too long, by a clock
-    /// that counts on while the machine sleeps, are closed on the way; if all that are left need
-    /// a check, one is sent off to be checked, as long as that serves somebody (`demand`).
+    /// in the queue, or left it.
+    ///
+    /// Those that were idle for too long, by a clock that counts on while the machine sleeps, are
+    /// closed on the way; if all that are left need a check, one is sent off to be checked, as long
+    /// as that serves somebody (`demand`).
     fn take_ready(
         &mut self,
         endpoint: u32,

@@ -28,8 +28,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// How many connections waiters need beyond those that are idle or on their way.
     pub(crate) fn unserved(&self, endpoint: u32) -> usize {
         let place = self.endpoints.at(endpoint);
-        let coming = place.idle.len() + place.connecting + place.checking - place.stuck();
-        place.waiters.len().saturating_sub(coming)
+        place.waiters.len().saturating_sub(place.coming())
     }
 
     /// Attempts under way, and checks and settles whose result can serve a waiter, are never more
@@ -44,10 +43,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return false;
         }
         let place = self.endpoints.at(endpoint);
-        let coming = place.idle.len() + place.connecting + place.checking - place.stuck();
         let kept = if place.kept { self.limits.min_idle } else { 0 };
         let is_cold = place.open() + place.connecting - place.stuck() < place.warm_target;
-        coming < place.waiters.len() + kept || is_cold
+        place.coming() < place.waiters.len() + kept || is_cold
     }
 
     /// True as long as an attempt of this endpoint would be of use to anybody.

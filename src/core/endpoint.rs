@@ -93,6 +93,11 @@ impl<W> EndpointCore<W> {
         self.idle.len() + self.in_use + self.connecting + self.checking
     }
 
+    /// What can serve a waiter, now or soon.
+    pub(crate) fn coming(&self) -> usize {
+        self.idle.len() + self.connecting + self.checking - self.stuck()
+    }
+
     /// Connections that exist: idle, in use or being checked.
     pub(crate) fn open(&self) -> usize {
         self.idle.len() + self.in_use + self.checking

@@ -180,8 +180,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         Stats { counts, counters, events_dropped: 0 }
     }
 
-    /// Takes an entry out of whatever state it is in, and gives its permit back.
-    fn take_out(&mut self, index: u32) -> Entry<T> {
+    /// Takes an entry out of whatever state it is in, and gives its permit back. Returns what it
+    /// held, which is a connection only if it was idle, its endpoint, and when it was born.
+    fn take_out(&mut self, index: u32) -> (Option<T>, u32, Stamp) {
         let token = self.entries.token(index);
         let entry = self.entries.at(index);
         let (state, endpoint, timer) = (entry.state, entry.endpoint, entry.timer);
@@ -205,16 +206,16 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if let Some(at) = timer {
             self.timers.cancel(at, Timer::Entry(index));
         }
-        self.entries.remove(token).expect("bug: the entry was there a moment ago")
+        let entry = self.entries.remove(token).expect("bug: the entry was there a moment ago");
+        self.budget.permits.give_back(entry.permit);
+        (entry.conn, entry.endpoint, entry.born)
     }
 
     /// Ends a connection: `conn`, or the one the idle entry holds.
     fn end(&mut self, index: u32, conn: Option<T>, reason: CloseReason, fx: &mut Effects<T, W>) {
-        let entry = self.take_out(index);
-        self.budget.permits.give_back(entry.permit);
-        self.endpoints.at_mut(entry.endpoint).counters.note_closed(reason);
-        if let Some(conn) = conn.or(entry.conn) {
-            let (endpoint, born) = (entry.endpoint, entry.born);
+        let (held, endpoint, born) = self.take_out(index);
+        self.endpoints.at_mut(endpoint).counters.note_closed(reason);
+        if let Some(conn) = conn.or(held) {
             fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
         }
     }

@@ -1,12 +1,16 @@
 //! Keeping time, and ending things on request.
 
+use std::time::Duration;
+
 use crate::clock::{Now, Stamp, nanos};
 use crate::core::Core;
 use crate::core::effects::{Action, Answer, Effects};
 use crate::core::entry::{Attempt, State};
 use crate::core::slab::Token;
 use crate::core::timers::Timer;
+use crate::error::ConnectFailure;
 use crate::observe::CloseReason;
+use crate::sync::Arc;
 
 /// Connections that one look of the reaper ends at the most, so that the lock is not held long.
 const MOST_PER_LOOK: usize = 128;
@@ -43,7 +47,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 let (age, endpoint) = (now.wall.apart(entry.idle_since), entry.endpoint);
                 if age < limit || work >= MOST_PER_LOOK {
                     let left = limit.saturating_sub(age).max(1_000_000);
-                    idle_due = now.mono.plus(std::time::Duration::from_nanos(left));
+                    idle_due = now.mono.plus(Duration::from_nanos(left));
                     break;
                 }
                 work += 1;
@@ -162,8 +166,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         for index in entries {
             match self.entries.at(index).state {
                 State::Connecting(Attempt::Queued) => {
-                    let entry = self.take_out(index);
-                    self.budget.permits.give_back(entry.permit);
+                    self.take_out(index);
                 }
                 // What they have is closed when they return.
                 State::Connecting(Attempt::Running { interruptible: true, .. })
@@ -236,9 +239,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         &self,
         endpoint: u32,
         mono: Stamp,
-    ) -> Option<(crate::sync::Arc<crate::error::ConnectFailure>, std::time::Duration)> {
+    ) -> Option<(Arc<ConnectFailure>, Duration)> {
         let (failure, at) = self.endpoints.at(endpoint).failure.as_ref()?;
-        Some((crate::sync::Arc::clone(failure), mono.since(*at)))
+        Some((Arc::clone(failure), mono.since(*at)))
     }
 
     /// Asks to be told when the last connection has ended. True if it has.

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::clock::{self, Now};
-use crate::connector::{Connector, Judgement, Reset, Socket, checkout_after};
+use crate::connector::{Connector, Judgement, Look, Reset, Socket};
 use crate::core::Lease;
 use crate::observe::CloseReason;
 use crate::shared::{Boxed, Held, Home};
@@ -75,7 +75,7 @@ impl<C: Connector> Home<C> {
                     return Some(reason);
                 }
             }
-            let when = checkout_after(Duration::from_nanos(idle_for));
+            let when = Look::Checkout { idle: Duration::from_nanos(idle_for) };
             let is_open = shared.connector.is_open(&mut held.conn, when);
             if is_open { None } else { Some(CloseReason::NotOpen) }
         });
@@ -170,7 +170,7 @@ impl<C: Connector> Home<C> {
                 return Verdict::Close(reason);
             }
         }
-        if !connector.is_open(conn, crate::connector::Look::Checkin) {
+        if !connector.is_open(conn, Look::Checkin) {
             return Verdict::Close(CloseReason::NotOpen);
         }
         let reset = connector.reset(conn);

@@ -150,10 +150,6 @@ impl Event {
 }
 
 impl<C: Connector> State<C> {
-    fn set_home(&mut self, place: u32, home: Weak<Home<C>>) {
-        self.homes.insert(place, home);
-    }
-
     /// The pool is closed, and so is its last connection.
     fn has_ended(&self) -> bool {
         self.closing == 0 && self.core.has_ended()

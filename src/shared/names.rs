@@ -140,7 +140,7 @@ impl<C: Connector> Shared<C> {
             place,
             epoch: AtomicU32::new(0),
         });
-        state.set_home(place, Arc::downgrade(&home));
+        state.homes.insert(place, Arc::downgrade(&home));
         drop(state);
         names.by_key.insert(key, Known { home: Arc::clone(&home), aliases: Vec::new() });
         let is_crowded = names.by_key.len() >= names.sweep_at;
