@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Reuse};
 use crate::connector::Connector;
+use crate::driver::Driver;
 use crate::error::Error;
 use crate::observe::Observer;
 use crate::pool::Pool;
@@ -40,12 +41,13 @@ pub struct Builder<C: Connector> {
     connector: C,
     config: Config,
     observer: Option<Arc<dyn Observer>>,
+    driver: Option<Driver>,
 }
 
 impl<C: Connector> Pool<C> {
     /// A pool of what this connector opens; with the default settings but for what is set.
     pub fn builder(connector: C) -> Builder<C> {
-        Builder { connector, config: Config::default(), observer: None }
+        Builder { connector, config: Config::default(), observer: None, driver: None }
     }
 }
 
@@ -190,9 +192,29 @@ impl<C: Connector> Builder<C> {
         self
     }
 
+    /// Watches idle connections by the means that every Unix has, instead of Linux's own.
+    /// Default: off.
+    ///
+    /// A connection is then watched while it is idle only, which costs two system calls each time
+    /// it is used, and bytes that arrive on it meanwhile end it at once. Elsewhere than on Linux it
+    /// is done so in any case: there to test and to compare with.
+    pub fn portable_watch(mut self, on: bool) -> Self {
+        self.config.portable_watch = on;
+        self
+    }
+
     /// Who is told of connections that are opened and closed. Default: nobody.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Whose threads work for the pool. Default: those of a driver of its own.
+    ///
+    /// Pools that share one share its limits on blocking threads, and one slow observer delays the
+    /// events of all.
+    pub fn driver(mut self, driver: &Driver) -> Self {
+        self.driver = Some(driver.clone());
         self
     }
 
@@ -204,7 +226,7 @@ impl<C: Connector> Builder<C> {
     /// two contradict each other.
     pub fn build(self) -> Result<Pool<C>, Error> {
         let settings = self.config.settle()?;
-        Ok(Pool::from_shared(Shared::new(self.connector, settings, self.observer)))
+        Ok(Pool::new(Shared::new(self.connector, settings, self.observer), self.driver))
     }
 }
 

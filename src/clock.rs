@@ -136,7 +136,6 @@ impl Deadline {
         Self(stamp)
     }
 
-    #[cfg(test)]
     pub(crate) const fn stamp(self) -> Stamp {
         self.0
     }

@@ -44,6 +44,7 @@ pub(crate) struct Config {
     pub(crate) check_timeout: Option<Duration>,
     pub(crate) settle_timeout: Option<Duration>,
     pub(crate) reuse: Reuse,
+    pub(crate) portable_watch: bool,
 }
 
 /// Settings in force: every one has a value, and they fit each other.
@@ -52,6 +53,7 @@ pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) checkout_timeout: Duration,
     pub(crate) probe_after: Duration,
+    pub(crate) portable_watch: bool,
     pub(crate) limits: Limits,
 }
 
@@ -81,6 +83,7 @@ pub(crate) struct Limits {
 /// More connections than a process can have descriptors for; a larger limit is a slip.
 const MOST: usize = 1_000_000;
 
+pub(crate) const DEFAULT_NAME: &str = "warmline";
 pub(crate) const DEFAULT_MAX_TOTAL: usize = 512;
 pub(crate) const DEFAULT_MAX_PER_ENDPOINT: usize = 32;
 pub(crate) const DEFAULT_MAX_IDLE: usize = 100;
@@ -96,6 +99,14 @@ pub(crate) const DEFAULT_PROBE_AFTER: Duration = Duration::from_millis(50);
 pub(crate) const DEFAULT_CHECK_AFTER: Duration = Duration::from_millis(500);
 pub(crate) const DEFAULT_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const DEFAULT_SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Refuses what cannot be the name of a thread.
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
+    if name.is_empty() || name.contains('\0') {
+        return Err(Error::config("name: must not be empty, nor hold a NUL"));
+    }
+    Ok(())
+}
 
 impl Config {
     /// Fills in what is not set and refuses what makes no sense.
@@ -139,9 +150,10 @@ impl Config {
             reuse: self.reuse,
         };
         Ok(Settings {
-            name: self.name.unwrap_or_else(|| "warmline".to_owned()),
+            name: self.name.unwrap_or_else(|| DEFAULT_NAME.to_owned()),
             checkout_timeout: self.checkout_timeout.unwrap_or(DEFAULT_CHECKOUT_TIMEOUT),
             probe_after: self.probe_after.unwrap_or(DEFAULT_PROBE_AFTER),
+            portable_watch: self.portable_watch,
             limits,
         })
     }
@@ -184,12 +196,7 @@ impl Config {
                 return Err(Error::config(format!("{name}({value:?}): must be at least 1ms")));
             }
         }
-        match &self.name {
-            Some(name) if name.is_empty() || name.contains('\0') => {
-                Err(Error::config("name: must not be empty, nor hold a NUL"))
-            }
-            _ => Ok(()),
-        }
+        self.name.as_deref().map_or(Ok(()), check_name)
     }
 
     /// Explicit values that contradict each other.

@@ -86,8 +86,8 @@ impl<C: Connector> PooledConn<C> {
     #[must_use = "the connection is closed if it is not used"]
     #[expect(clippy::missing_panics_doc, reason = "the connection is present until drop")]
     pub fn detach(mut conn: Self) -> C::Conn {
-        let held = conn.held.take().expect("present until drop");
-        conn.home.detach(held.lease);
+        let mut held = conn.held.take().expect("present until drop");
+        conn.home.detach(&mut held);
         held.conn
     }
 
@@ -113,7 +113,8 @@ impl<C: Connector> PooledConn<C> {
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "the connection is present until drop")]
     pub fn exchange(conn: &mut Self) -> Exchange {
-        let Held { conn: inner, lease } = &mut **conn.held.as_mut().expect("present until drop");
+        let Held { conn: inner, lease, .. } =
+            &mut **conn.held.as_mut().expect("present until drop");
         let traffic = guarded(|| {
             let socket = conn.home.shared.connector.socket(inner)?;
             let (written, read) = (socket.bytes_written(), socket.bytes_read());

@@ -174,6 +174,7 @@ pub use crate::connector::{
     SocketOptions, TcpConnector, TcpKeepalive, UnixConnector, Watch,
 };
 pub use crate::core::Stats;
+pub use crate::driver::Driver;
 pub use crate::error::{BoxError, Error, ErrorKind, Failure, Phase};
 pub use crate::guard::{Exchange, PooledConn};
 pub use crate::key::{Address, Name, One, SocketPath};

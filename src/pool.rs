@@ -6,29 +6,31 @@ use std::time::Duration;
 use crate::clock::Deadline;
 use crate::connector::{Connector, TcpConnector};
 use crate::core::Stats;
-use crate::driver::Driver;
+use crate::driver::{Driver, Tie};
 use crate::error::Error;
 use crate::guard::PooledConn;
 use crate::key::{Name, One};
 use crate::shared::{Home, Shared};
-use crate::sync::{Arc, Mutex, OnceLock};
+use crate::sync::{Arc, Gate, OnceLock};
 
 /// What [`Pool`]s and [`Endpoint`]s hold. Its drop, with the last of them, closes the pool.
 pub(crate) struct Handle<C: Connector> {
-    /// Dropped first: the driver must not end up with the last of `shared`.
-    driver: OnceLock<Driver<C>>,
+    tie: OnceLock<Arc<Tie>>,
+    /// Dropped before `shared`: its threads must not end up with the last of that.
+    driver: Driver,
     shared: Arc<Shared<C>>,
-    /// Held while the driver starts, so that it starts once.
-    starting: Mutex<()>,
+    /// Held while the driver is tied to the pool, so that it is once.
+    starting: Gate,
 }
 
 impl<C: Connector> Handle<C> {
-    /// Starts the driver, unless it runs.
+    /// Starts the driver, unless it runs. Every path that could wait begins here.
     fn start(&self) -> Result<(), Error> {
-        if self.driver.get().is_some() {
-            return Ok(());
+        match self.tie.get() {
+            Some(tie) if tie.is_orphaned() => Err(Error::closed()),
+            Some(_) => Ok(()),
+            None => self.start_driver(),
         }
-        self.start_driver()
     }
 
     #[cold]
@@ -36,20 +38,32 @@ impl<C: Connector> Handle<C> {
         if self.shared.is_closed() {
             return Err(Error::closed());
         }
-        let starting = self.starting.lock();
-        if self.driver.get().is_none() {
-            let driver = Driver::start(&self.shared).map_err(Error::driver)?;
-            let first = self.driver.set(driver);
-            debug_assert!(first.is_ok(), "bug: the driver was started twice");
+        let starting = self.starting.enter();
+        if self.tie.get().is_none() {
+            let tie = self.driver.tie(&self.shared).map_err(Error::driver)?;
+            let first = self.tie.set(tie);
+            debug_assert!(first.is_ok(), "bug: a pool was tied to its driver twice");
         }
         drop(starting);
         Ok(())
+    }
+
+    /// True in a child process of the one whose threads work for the pool.
+    fn is_orphaned(&self) -> bool {
+        self.tie.get().is_some_and(|tie| tie.is_orphaned())
     }
 }
 
 impl<C: Connector> Drop for Handle<C> {
     fn drop(&mut self) {
-        self.shared.close();
+        match self.tie.get() {
+            // What could be closed or locked here is the parent's as well: it is left as it is.
+            Some(tie) if tie.is_orphaned() => {
+                std::mem::forget(Arc::clone(tie));
+                std::mem::forget(Arc::clone(&self.shared));
+            }
+            _ => self.shared.close(),
+        }
     }
 }
 
@@ -87,9 +101,10 @@ impl Pool<TcpConnector> {
 }
 
 impl<C: Connector> Pool<C> {
-    pub(crate) fn from_shared(shared: Shared<C>) -> Self {
-        let shared = Arc::new(shared);
-        Self(Arc::new(Handle { shared, driver: OnceLock::new(), starting: Mutex::default() }))
+    pub(crate) fn new(shared: Shared<C>, driver: Option<Driver>) -> Self {
+        let driver = driver.unwrap_or_else(|| Driver::with_name(shared.settings.name.clone()));
+        let (tie, starting) = (OnceLock::new(), Gate::default());
+        Self(Arc::new(Handle { tie, driver, shared: Arc::new(shared), starting }))
     }
 
     /// Checks out a connection to the endpoint of that name, waiting for one if need be.
@@ -150,7 +165,7 @@ impl<C: Connector> Pool<C> {
         name: &N,
     ) -> Result<Option<PooledConn<C>>, Error> {
         let home = self.0.shared.find_known(name)?;
-        Ok(home.and_then(try_checkout))
+        Ok(home.and_then(|home| try_checkout(&self.0, home)))
     }
 
     /// A handle to one endpoint: saves looking up its name, and keeps the pool open.
@@ -179,6 +194,9 @@ impl<C: Connector> Pool<C> {
     /// Ends all connections: idle ones now, those in use when they come back. New ones take their
     /// place as they are needed.
     pub fn evict_all(&self) {
+        if self.0.is_orphaned() {
+            return;
+        }
         for home in self.0.shared.all_homes() {
             self.0.shared.evict(&home);
         }
@@ -189,7 +207,9 @@ impl<C: Connector> Pool<C> {
     ///
     /// Does nothing the second time. Does not wait; see [`drain`](Pool::drain).
     pub fn close(&self) {
-        self.0.shared.close();
+        if !self.0.is_orphaned() {
+            self.0.shared.close();
+        }
     }
 
     /// [Closes](Pool::close) the pool and waits until every connection has come back and is closed.
@@ -204,12 +224,15 @@ impl<C: Connector> Pool<C> {
     /// closed all the same, and they are closed when they come back.
     /// [`Rejected`](crate::ErrorKind::Rejected) on the pool's own threads.
     pub fn drain(&self, deadline: Deadline) -> Result<(), Error> {
+        if self.0.is_orphaned() {
+            return Err(Error::closed());
+        }
         self.close();
         if crate::sync::must_not_wait_for(self.0.shared.id) {
             return Err(Error::rejected());
         }
         self.0.shared.await_end(deadline)?;
-        let is_joined = self.0.driver.get().is_none_or(|driver| driver.join_crew(deadline));
+        let is_joined = self.0.tie.get().is_none_or(|tie| tie.await_crew(deadline));
         if is_joined {
             return Ok(());
         }
@@ -302,7 +325,7 @@ impl<C: Connector> Endpoint<C> {
     /// [`Pool::try_get`].
     #[must_use]
     pub fn try_get(&self) -> Option<PooledConn<C>> {
-        try_checkout(Arc::clone(&self.home))
+        try_checkout(&self.handle, Arc::clone(&self.home))
     }
 
     /// Opens connections ahead of need, until `count` are open (idle, in use or being checked).
@@ -327,7 +350,9 @@ impl<C: Connector> Endpoint<C> {
 
     /// Ends the endpoint's connections: idle ones now, those in use when they come back.
     pub fn evict(&self) {
-        self.handle.shared.evict(&self.home);
+        if !self.handle.is_orphaned() {
+            self.handle.shared.evict(&self.home);
+        }
     }
 
     /// The endpoint's counts, at this moment.
@@ -412,7 +437,8 @@ fn checkout_slow<C: Connector>(
     Ok(PooledConn::new(held, home))
 }
 
-fn try_checkout<C: Connector>(home: Arc<Home<C>>) -> Option<PooledConn<C>> {
-    let held = home.checkout_fast().or_else(|| home.try_checkout())?;
+fn try_checkout<C: Connector>(handle: &Handle<C>, home: Arc<Home<C>>) -> Option<PooledConn<C>> {
+    let slowly = || if handle.is_orphaned() { None } else { home.try_checkout() };
+    let held = home.checkout_fast().or_else(slowly)?;
     Some(PooledConn::new(held, home))
 }

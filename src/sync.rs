@@ -45,6 +45,19 @@ impl<T> Mutex<T> {
     }
 }
 
+/// Held while threads are started: the one lock under which others may be taken. Whoever has one
+/// never takes it.
+#[derive(Debug, Default)]
+pub(crate) struct Gate(parking_lot::Mutex<()>);
+
+impl Gate {
+    /// Returns what keeps others out until it is dropped.
+    pub(crate) fn enter(&self) -> impl Sized + '_ {
+        assert_unlocked();
+        self.0.lock()
+    }
+}
+
 /// Unlocks on drop.
 #[derive(Debug)]
 pub(crate) struct MutexGuard<'a, T>(parking_lot::MutexGuard<'a, T>);
@@ -113,9 +126,18 @@ pub(crate) fn working_for(pool: u64) -> WorkingFor {
     WorkingFor(WORKING_FOR.with(|current| current.replace(pool)))
 }
 
+/// For [`working_for`]: on a thread that all pools of a driver depend on, which must not wait at all.
+pub(crate) const EVERY_POOL: u64 = u64::MAX;
+
 /// True if waiting for `pool` on this thread could wait for this very thread.
 pub(crate) fn must_not_wait_for(pool: u64) -> bool {
-    WORKING_FOR.try_with(|current| current.get() == pool).unwrap_or(false)
+    let current = WORKING_FOR.try_with(Cell::get).unwrap_or(0);
+    current == pool || current == EVERY_POOL
+}
+
+/// True on the threads of a driver that must never block.
+pub(crate) fn must_not_block() -> bool {
+    WORKING_FOR.try_with(Cell::get).unwrap_or(0) == EVERY_POOL
 }
 
 /// Ends what [`working_for`] began.
@@ -142,8 +164,14 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_works_for_every_pool_may_wait_for_none() {
+        let _working = working_for(EVERY_POOL);
+        assert!(must_not_block() && must_not_wait_for(7));
+    }
+
+    #[test]
     fn only_the_pool_a_thread_works_for_may_not_be_waited_for() {
-        assert!(!must_not_wait_for(7));
+        assert!(!must_not_wait_for(7) && !must_not_block());
         {
             let _working = working_for(7);
             assert!(must_not_wait_for(7));

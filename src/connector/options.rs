@@ -71,11 +71,10 @@ impl TcpKeepalive {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn apply(&self, socket: &impl std::os::fd::AsFd) -> io::Result<()> {
-        self.apply_to(SockRef::from(socket))
+        self.apply_to(&SockRef::from(socket))
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "a SockRef is a reference")]
-    fn apply_to(&self, socket: SockRef<'_>) -> io::Result<()> {
+    fn apply_to(&self, socket: &socket2::Socket) -> io::Result<()> {
         let keepalive = socket2::TcpKeepalive::new()
             .with_time(self.idle)
             .with_interval(self.interval)
@@ -275,7 +274,7 @@ impl SocketOptions {
         self.keepalive.map_or(Ok(()), |keepalive| keepalive.check())
     }
 
-    /// Sets what a TCP socket needs before it connects.
+    /// Sets what a socket needs before it connects.
     pub(crate) fn apply_before_connect(&self, socket: &socket2::Socket) -> io::Result<()> {
         if let Some(bytes) = self.recv_buffer {
             socket.set_recv_buffer_size(bytes)?;
@@ -283,17 +282,20 @@ impl SocketOptions {
         if let Some(bytes) = self.send_buffer {
             socket.set_send_buffer_size(bytes)?;
         }
-        if let Some(address) = self.local_address {
-            socket.bind(&std::net::SocketAddr::new(address, 0).into())?;
-        }
         Ok(())
+    }
+
+    /// Binds a TCP socket to the local address, if one is set.
+    pub(crate) fn bind_tcp(&self, socket: &socket2::Socket) -> io::Result<()> {
+        self.local_address
+            .map_or(Ok(()), |address| socket.bind(&std::net::SocketAddr::new(address, 0).into()))
     }
 
     /// Sets what belongs to TCP.
     pub(crate) fn apply_tcp(&self, socket: &socket2::Socket) -> io::Result<()> {
         socket.set_tcp_nodelay(self.nodelay)?;
         if let Some(keepalive) = &self.keepalive {
-            keepalive.apply_to(SockRef::from(socket))?;
+            keepalive.apply_to(socket)?;
         }
         #[cfg(any(target_os = "linux", target_os = "android"))]
         socket.set_tcp_user_timeout(self.user_timeout_in_force())?;

@@ -4,12 +4,11 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use socket2::{Domain, SockAddr, SockRef, Type};
+use socket2::SockRef;
 
 use crate::clock::Deadline;
 use crate::connector::{SocketOptions, Watch};
@@ -119,45 +118,26 @@ impl Socket {
         }
     }
 
-    /// Connects a TCP socket, for at most `timeout`.
-    pub(crate) fn connect_tcp(
-        address: SocketAddr,
+    /// A TCP socket that has just been connected to `peer`.
+    pub(crate) fn from_tcp(
+        stream: TcpStream,
+        peer: SocketAddr,
         options: &SocketOptions,
-        timeout: Duration,
     ) -> io::Result<Self> {
-        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        options.apply_before_connect(&socket)?;
-        socket.connect_timeout(&address.into(), timeout)?;
-        options.apply_tcp(&socket)?;
-        let stream = TcpStream::from(socket);
+        options.apply_tcp(&SockRef::from(&stream))?;
         // Where nobody listens on a port of the ephemeral range, the system may connect a socket
         // to itself.
-        if stream.local_addr()? == address {
+        if stream.local_addr()? == peer {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
+        stream.set_nonblocking(false)?;
         Self::new(Stream::Tcp(stream)).with_timeouts(options)
     }
 
-    /// Connects a Unix socket, for at most `timeout`.
-    pub(crate) fn connect_unix(
-        path: &Path,
-        options: &SocketOptions,
-        timeout: Duration,
-    ) -> io::Result<Self> {
-        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        if let Some(bytes) = options.recv_buffer {
-            socket.set_recv_buffer_size(bytes)?;
-        }
-        if let Some(bytes) = options.send_buffer {
-            socket.set_send_buffer_size(bytes)?;
-        }
-        // Bounds the wait for room in the listener's backlog.
-        socket.set_write_timeout(Some(timeout))?;
-        socket.connect(&SockAddr::unix(path)?).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-            _ => error,
-        })?;
-        Self::new(Stream::Unix(UnixStream::from(OwnedFd::from(socket)))).with_timeouts(options)
+    /// A Unix socket that has just been connected.
+    pub(crate) fn from_unix(stream: UnixStream, options: &SocketOptions) -> io::Result<Self> {
+        stream.set_nonblocking(false)?;
+        Self::new(Stream::Unix(stream)).with_timeouts(options)
     }
 
     fn with_timeouts(self, options: &SocketOptions) -> io::Result<Self> {

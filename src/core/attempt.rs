@@ -35,6 +35,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         !self.is_closed && self.set_attempt(token, Attempt::Running { phase, interruptible })
     }
 
+    /// The attempt waits for a thread again, for its next stage; false as for `advance_attempt`.
+    pub(crate) fn requeue_attempt(&mut self, token: Token) -> bool {
+        !self.is_closed && self.set_attempt(token, Attempt::Queued)
+    }
+
     fn set_attempt(&mut self, token: Token, next: Attempt) -> bool {
         let Some(entry) = self.entries.get_mut(token) else { return false };
         match &mut entry.state {
@@ -164,16 +169,34 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         now: Now,
         fx: &mut Effects<T, W>,
     ) {
+        let made_room = failure.is_shortage() && self.make_room(endpoint, fx);
         let place = self.endpoints.at_mut(endpoint);
         place.counters.failed += 1;
-        place.retry_at = Some(now.mono.plus(RETRY_PAUSE));
+        let failed_at = place.failure.as_ref().map(|(_, at)| *at);
+        let is_first = failed_at.is_none_or(|at| now.mono.since(at) >= RETRY_PAUSE);
+        // With room made it is worth another try at once, but not one after the other.
+        let pause = if made_room && is_first { Duration::ZERO } else { RETRY_PAUSE };
+        place.retry_at = Some(now.mono.plus(pause));
         place.quiet_pause = (place.quiet_pause * 2).clamp(RETRY_PAUSE, QUIET_RETRY_PAUSE);
         if let Some((old, _)) = place.failure.replace((Arc::clone(&failure), now.mono)) {
             fx.act(Action::Forget(old));
         }
-        self.fail_waiters(endpoint, &failure, fx);
+        if !made_room {
+            self.fail_waiters(endpoint, &failure, fx);
+        }
         fx.act(Action::Forget(failure));
         self.rebalance(endpoint, now, fx);
+    }
+
+    /// This process has run out of something that idle connections of other endpoints hold:
+    /// descriptors, say. Ends one, if anybody waits here.
+    fn make_room(&mut self, endpoint: u32, fx: &mut Effects<T, W>) -> bool {
+        if self.is_closed || self.unserved(endpoint) == 0 {
+            return false;
+        }
+        let Some(spare) = self.spare() else { return false };
+        self.end(spare, None, CloseReason::MadeRoom, fx);
+        true
     }
 
     /// With nothing left that could serve them, all who wait learn why; else they wait on, and the
@@ -285,7 +308,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 return;
             }
             Attempt::Stuck => return,
-            // Connecting ends at its deadline by itself.
+            // The event loop drops the sockets of an attempt at once when it is told.
             Attempt::Running { interruptible: true, .. }
             | Attempt::Running { phase: Phase::Connect, .. } => {
                 self.set_attempt(token, Attempt::Interrupted);

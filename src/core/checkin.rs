@@ -4,7 +4,7 @@ use crate::clock::{Now, Stamp};
 use crate::core::Core;
 use crate::core::effects::{Action, Answer, Effects, Upkeep};
 use crate::core::entry::{Attempt, State};
-use crate::core::slab::Token;
+use crate::core::slab::{Cut, Token};
 use crate::observe::CloseReason;
 
 /// Where a connection comes from that is offered to waiters.
@@ -14,6 +14,15 @@ pub(crate) enum From {
     User,
     /// The crew opened, checked or settled it.
     Crew,
+}
+
+/// What the event loop can see of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// The peer closed it, or at least its sending side.
+    HungUp,
+    /// Bytes have come.
+    Readable,
 }
 
 impl<T, W: Clone + PartialEq> Core<T, W> {
@@ -129,8 +138,16 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.rebalance(endpoint, now, fx);
     }
 
-    /// The event loop saw the peer hang up.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the event loop is not there yet"))]
+    /// The event loop saw something on a watched connection.
+    pub(crate) fn notice(&mut self, of: Cut, notice: Notice, now: Now, fx: &mut Effects<T, W>) {
+        let Some(token) = self.entries.find(of) else { return };
+        match notice {
+            Notice::HungUp => self.hang_up(token, now, fx),
+            Notice::Readable => self.stray(token, now, fx),
+        }
+    }
+
+    /// The peer hung up: an idle connection ends at once, any other with its next transition.
     pub(crate) fn hang_up(&mut self, token: Token, now: Now, fx: &mut Effects<T, W>) {
         let Some(entry) = self.entries.get_mut(token) else { return };
         if entry.state != State::Idle {
@@ -139,6 +156,18 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         let endpoint = entry.endpoint;
         self.end(token.index, None, CloseReason::PeerClosed, fx);
+        self.rebalance(endpoint, now, fx);
+    }
+
+    /// Bytes have come, where only idle connections are watched for them.
+    fn stray(&mut self, token: Token, now: Now, fx: &mut Effects<T, W>) {
+        let Some(entry) = self.entries.get(token) else { return };
+        // In use they are an answer; before the first use they are a greeting.
+        if entry.state != State::Idle || entry.uses == 0 {
+            return;
+        }
+        let endpoint = entry.endpoint;
+        self.end(token.index, None, CloseReason::StrayBytes, fx);
         self.rebalance(endpoint, now, fx);
     }
 

@@ -24,7 +24,7 @@ pub(crate) enum Answer<T> {
 #[must_use]
 pub(crate) enum Action<T> {
     Close(Closing<T>),
-    /// Have the crew open a connection.
+    /// Have a connection opened.
     Connect {
         endpoint: u32,
         token: Token,
@@ -38,7 +38,8 @@ pub(crate) enum Action<T> {
         upkeep: Upkeep,
         deadline: Stamp,
     },
-    /// Shut down the socket of an attempt whose deadline has passed.
+    /// Have an attempt end that is past its deadline, or not wanted any more: by shutting down its
+    /// socket, or by having the event loop drop it.
     Interrupt(Token),
     /// The crew thread that has it is lost; it counts no more.
     Abandon(Token),

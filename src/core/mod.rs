@@ -38,18 +38,18 @@ mod waiters;
 
 pub use self::stats::Stats;
 
+pub(crate) use self::checkin::Notice;
 pub(crate) use self::checkout::{LookAgain, Outcome, Refusal};
 pub(crate) use self::connect::RETRY_PAUSE;
 pub(crate) use self::effects::{Action, Answer, Closing, Effects, Upkeep};
 pub(crate) use self::entry::{Grant, Lease};
-pub(crate) use self::slab::Token;
+pub(crate) use self::slab::{Cut, Slab, Token};
 
 use crate::clock::{Now, Stamp, nanos};
 use crate::config::Limits;
 use crate::core::budget::Budget;
 use crate::core::endpoint::EndpointCore;
 use crate::core::entry::{Attempt, Entry, State};
-use crate::core::slab::Slab;
 use crate::core::stats::Counters;
 use crate::core::timers::{Timer, Timers};
 use crate::core::waiters::Waiter;

@@ -7,6 +7,53 @@ pub(crate) struct Token {
     generation: u32,
 }
 
+/// A token cut to fit one machine word, beside a tag: that is what an event of the system carries.
+///
+/// Of the generation only the low bits are left. They repeat after so many that no event waits
+/// that long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    index: u32,
+    generation: u32,
+}
+
+#[cfg(target_pointer_width = "64")]
+const INDEX_BITS: u32 = 20;
+#[cfg(target_pointer_width = "64")]
+const GENERATION_BITS: u32 = 28;
+#[cfg(not(target_pointer_width = "64"))]
+const INDEX_BITS: u32 = 13;
+#[cfg(not(target_pointer_width = "64"))]
+const GENERATION_BITS: u32 = 11;
+
+const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
+
+impl Token {
+    /// The largest tag that fits beside a token.
+    pub(crate) const MOST_TAG: u16 =
+        ((1_u64 << (usize::BITS - INDEX_BITS - GENERATION_BITS)) - 1) as u16;
+
+    /// Puts the token and a tag in one word; `None` if its place is too far up for that.
+    pub(crate) fn pack(self, tag: u16) -> Option<usize> {
+        if self.index >= 1 << INDEX_BITS {
+            return None;
+        }
+        let generation = (self.generation & GENERATION_MASK) as usize;
+        let above = (usize::from(tag) << GENERATION_BITS) | generation;
+        Some((above << INDEX_BITS) | self.index as usize)
+    }
+}
+
+impl Cut {
+    /// Takes apart what [`Token::pack`] made.
+    pub(crate) const fn unpack(word: usize) -> (u16, Self) {
+        let index = (word & ((1 << INDEX_BITS) - 1)) as u32;
+        let above = word >> INDEX_BITS;
+        let generation = (above as u32) & GENERATION_MASK;
+        ((above >> GENERATION_BITS) as u16, Self { index, generation })
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Slab<N> {
     places: Vec<Place<N>>,
@@ -92,6 +139,14 @@ impl<N> Slab<N> {
     pub(crate) fn token(&self, index: u32) -> Token {
         let generation = self.places.get(index as usize).map_or(0, |place| place.generation);
         Token { index, generation }
+    }
+
+    /// The token that was cut to this, if whoever it names still stands there.
+    pub(crate) fn find(&self, cut: Cut) -> Option<Token> {
+        let place = self.places.get(cut.index as usize)?;
+        let is_same = place.generation & GENERATION_MASK == cut.generation;
+        let generation = place.generation;
+        (is_same && place.node.is_some()).then_some(Token { index: cut.index, generation })
     }
 
     pub(crate) fn indexes(&self) -> impl Iterator<Item = u32> + '_ {
@@ -232,6 +287,23 @@ mod tests {
         let second = slab.insert("b");
         assert_eq!(second.index, first.index);
         assert_eq!((slab.get(first), slab.get(second)), (None, Some(&"b")));
+    }
+
+    #[test]
+    fn a_token_survives_the_way_through_one_word_and_a_stale_one_finds_nothing() {
+        let mut slab = Slab::new();
+        let first = slab.insert("a");
+        let word = first.pack(Token::MOST_TAG).unwrap();
+        let (tag, cut) = Cut::unpack(word);
+        assert_eq!((tag, slab.find(cut)), (Token::MOST_TAG, Some(first)));
+        slab.remove(first);
+        assert_eq!(slab.find(cut), None);
+        let second = slab.insert("b");
+        assert_eq!(second.index, first.index);
+        assert_eq!(slab.find(cut), None);
+        let (tag, cut) = Cut::unpack(second.pack(7).unwrap());
+        assert_eq!((tag, slab.find(cut)), (7, Some(second)));
+        assert_eq!(Token { index: u32::MAX, generation: 1 }.pack(1), None);
     }
 
     #[test]

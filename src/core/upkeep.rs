@@ -8,7 +8,7 @@ use crate::core::effects::{Action, Answer, Effects};
 use crate::core::entry::{Attempt, State};
 use crate::core::slab::Token;
 use crate::core::timers::Timer;
-use crate::error::ConnectFailure;
+use crate::error::{ConnectFailure, Phase};
 use crate::observe::CloseReason;
 use crate::sync::Arc;
 
@@ -169,7 +169,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                     self.take_out(index);
                 }
                 // What they have is closed when they return.
-                State::Connecting(Attempt::Running { interruptible: true, .. })
+                State::Connecting(
+                    Attempt::Running { interruptible: true, .. }
+                    | Attempt::Running { phase: Phase::Connect, .. },
+                )
                 | State::Checking(Attempt::Running { interruptible: true, .. }) => {
                     self.overdue_now(index, now, fx);
                 }

@@ -40,15 +40,20 @@ struct State {
     opening: usize,
     closing: usize,
     /// For each endpoint, how many of its connections are being opened.
-    opening_for: Vec<(u32, usize)>,
+    opening_for: Vec<(Place, usize)>,
+    /// For each pool, how many jobs are queued or have a thread; those abandoned not counted.
+    jobs_of: Vec<(u64, usize)>,
     is_stopping: bool,
     started: usize,
 }
 
+/// An endpoint of a pool.
+pub(crate) type Place = (u64, u32);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Opens a connection to this endpoint.
-    Open(u32),
+    /// Opens a connection to this endpoint, or looks up its name.
+    Open(Place),
     /// Checks or settles one; the last drop of a pool.
     Upkeep,
     /// Closes a connection.
@@ -112,7 +117,8 @@ impl Crew {
             drop(state);
             return Err((job, io::Error::other("the crew has stopped")));
         }
-        let mark = Arc::clone(&job.mark);
+        let (mark, pool) = (Arc::clone(&job.mark), job.pool);
+        add(&mut state.jobs_of, pool);
         state.queue.push_back(job);
         let Err(error) = self.staff(state) else { return Ok(()) };
         // Other threads will come to it, if there are any.
@@ -124,6 +130,9 @@ impl Crew {
         }
         let at = state.queue.iter().position(|queued| Arc::ptr_eq(&queued.mark, &mark));
         let unstarted = at.and_then(|at| state.queue.remove(at));
+        if unstarted.is_some() {
+            subtract(&mut state.jobs_of, pool);
+        }
         drop(state);
         unstarted.map_or(Ok(()), |job| Err((job, error)))
     }
@@ -159,13 +168,13 @@ impl Crew {
     /// Gives up the thread that has this job: it counts no more, and ends when the job does.
     ///
     /// Does nothing if the job has ended in the meantime.
-    pub(crate) fn abandon(&self, mark: &Mark, kind: Kind) {
+    pub(crate) fn abandon(&self, mark: &Mark, pool: u64, kind: Kind) {
         let mut state = self.0.state.lock();
         if mark.is_settled.swap(true, Ordering::AcqRel) {
             return;
         }
         state.threads -= 1;
-        state.job_ended(kind);
+        state.job_ended(pool, kind);
         if let Err(error) = self.staff(state) {
             log::warn!("could not start a thread of the crew: {error}");
         }
@@ -178,10 +187,20 @@ impl Crew {
         self.0.work.notify_all();
     }
 
+    /// Waits until no thread does anything for `pool`, nor is to; false if the deadline came first.
+    pub(crate) fn await_pool(&self, pool: u64, deadline: Deadline) -> bool {
+        self.await_state(deadline, |state| count(&state.jobs_of, pool) == 0)
+    }
+
     /// Waits until the last thread has ended; false if the deadline came first.
-    pub(crate) fn join(&self, deadline: Deadline) -> bool {
+    #[cfg(test)]
+    fn join(&self, deadline: Deadline) -> bool {
+        self.await_state(deadline, |state| state.threads == 0)
+    }
+
+    fn await_state(&self, deadline: Deadline, is_reached: impl Fn(&State) -> bool) -> bool {
         let mut state = self.0.state.lock();
-        while state.threads > 0 {
+        while !is_reached(&state) {
             let left = deadline.remaining();
             if left.is_zero() {
                 return false;
@@ -200,7 +219,7 @@ impl State {
             Kind::Upkeep => true,
             Kind::Close => self.closing < MOST_CLOSING,
             Kind::Open(endpoint) => {
-                let own = self.opening_for(endpoint);
+                let own = count(&self.opening_for, endpoint);
                 own < MOST_OPENING_PER_ENDPOINT && own < MOST_OPENING - self.opening
             }
         }
@@ -208,11 +227,6 @@ impl State {
 
     fn runnable(&self) -> usize {
         self.queue.iter().filter(|job| self.may_run(job)).count()
-    }
-
-    fn opening_for(&self, endpoint: u32) -> usize {
-        let found = self.opening_for.iter().find(|(at, _)| *at == endpoint);
-        found.map_or(0, |&(_, count)| count)
     }
 
     fn take_job(&mut self) -> Option<Job> {
@@ -223,28 +237,46 @@ impl State {
             Kind::Close => self.closing += 1,
             Kind::Open(endpoint) => {
                 self.opening += 1;
-                match self.opening_for.iter_mut().find(|(at, _)| *at == endpoint) {
-                    Some((_, count)) => *count += 1,
-                    None => self.opening_for.push((endpoint, 1)),
-                }
+                add(&mut self.opening_for, endpoint);
             }
         }
         Some(job)
     }
 
-    fn job_ended(&mut self, kind: Kind) {
+    fn job_ended(&mut self, pool: u64, kind: Kind) {
+        subtract(&mut self.jobs_of, pool);
         match kind {
             Kind::Upkeep => {}
             Kind::Close => self.closing -= 1,
             Kind::Open(endpoint) => {
                 self.opening -= 1;
-                for (at, count) in &mut self.opening_for {
-                    *count -= usize::from(*at == endpoint);
-                }
-                self.opening_for.retain(|&(_, count)| count > 0);
+                subtract(&mut self.opening_for, endpoint);
             }
         }
     }
+}
+
+/// How many are counted under `name`.
+fn count<N: PartialEq + Copy>(counts: &[(N, usize)], name: N) -> usize {
+    counts.iter().find(|(at, _)| *at == name).map_or(0, |&(_, count)| count)
+}
+
+fn add<N: PartialEq + Copy>(counts: &mut Vec<(N, usize)>, name: N) {
+    match counts.iter_mut().find(|(at, _)| *at == name) {
+        Some((_, count)) => *count += 1,
+        None => counts.push((name, 1)),
+    }
+}
+
+fn subtract<N: PartialEq + Copy>(counts: &mut Vec<(N, usize)>, name: N) {
+    let Some(at) = counts.iter().position(|(at, _)| *at == name) else { return };
+    if let Some((_, count)) = counts.get_mut(at) {
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+    }
+    counts.swap_remove(at);
 }
 
 impl Inner {
@@ -264,7 +296,9 @@ impl Inner {
             if mark.is_settled.swap(true, Ordering::AcqRel) {
                 return; // abandoned, and no longer counted
             }
-            state.job_ended(kind);
+            state.job_ended(pool, kind);
+            drop(state);
+            self.ended.notify_all();
         }
     }
 
@@ -325,16 +359,19 @@ mod tests {
         // Five endpoints ask for more than there is; each leaves as much as it takes.
         for endpoint in 0..5 {
             for _ in 0..20 {
-                run(Kind::Open(endpoint));
+                run(Kind::Open((1, endpoint)));
             }
         }
-        run(Kind::Open(5));
+        run(Kind::Open((1, 5)));
         run(Kind::Upkeep);
         for _ in 0..46 + 2 {
             runs.recv_timeout(SOON).unwrap();
         }
         let state = crew.0.state.lock();
-        assert_eq!((state.opening, state.opening_for(0), state.opening_for(5)), (47, 16, 1));
+        assert_eq!(
+            (state.opening, count(&state.opening_for, (1, 0)), count(&state.opening_for, (1, 5))),
+            (47, 16, 1)
+        );
         drop(state);
         drop(gate);
         crew.stop();
@@ -351,7 +388,7 @@ mod tests {
         for _ in 0..MOST_THREADS + 6 {
             crew.submit(gated(Kind::Close, 1, &running, &gated_by)).unwrap();
         }
-        crew.submit(gated(Kind::Open(1), 1, &running, &gated_by)).unwrap();
+        crew.submit(gated(Kind::Open((1, 1)), 1, &running, &gated_by)).unwrap();
         crew.submit(gated(Kind::Upkeep, 1, &running, &gated_by)).unwrap();
         for _ in 0..MOST_CLOSING + 2 {
             runs.recv_timeout(SOON).unwrap();
@@ -369,12 +406,12 @@ mod tests {
         let crew = Crew::new("test");
         let (running, runs) = bounded(100);
         let (gate, gated_by) = bounded::<()>(0);
-        let hung = gated(Kind::Open(1), 1, &running, &gated_by);
+        let hung = gated(Kind::Open((1, 1)), 1, &running, &gated_by);
         let mark = Arc::clone(&hung.mark);
         crew.submit(hung).unwrap();
         runs.recv_timeout(SOON).unwrap();
-        crew.abandon(&mark, Kind::Open(1));
-        crew.abandon(&mark, Kind::Open(1)); // the second time does nothing
+        crew.abandon(&mark, 1, Kind::Open((1, 1)));
+        crew.abandon(&mark, 1, Kind::Open((1, 1))); // the second time does nothing
         {
             let state = crew.0.state.lock();
             assert_eq!((state.threads, state.opening), (0, 0));
@@ -389,14 +426,14 @@ mod tests {
         let crew = Crew::new("test");
         let (running, runs) = bounded(100);
         let (gate, gated_by) = bounded::<()>(0);
-        let job = gated(Kind::Open(1), 1, &running, &gated_by);
+        let job = gated(Kind::Open((1, 1)), 1, &running, &gated_by);
         let mark = Arc::clone(&job.mark);
         crew.submit(job).unwrap();
         runs.recv_timeout(SOON).unwrap();
         drop(gate);
         crew.stop();
         assert!(crew.join(Deadline::after(SOON)));
-        crew.abandon(&mark, Kind::Open(1));
+        crew.abandon(&mark, 1, Kind::Open((1, 1)));
         let state = crew.0.state.lock();
         assert_eq!((state.threads, state.opening), (0, 0));
     }
@@ -407,8 +444,8 @@ mod tests {
         let (running, runs) = bounded(100);
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
-        crew.submit(job(Kind::Open(1), 1, || std::panic::panic_any("no"))).unwrap();
-        crew.submit(job(Kind::Open(1), 1, move || running.send(()).unwrap())).unwrap();
+        crew.submit(job(Kind::Open((1, 1)), 1, || std::panic::panic_any("no"))).unwrap();
+        crew.submit(job(Kind::Open((1, 1)), 1, move || running.send(()).unwrap())).unwrap();
         runs.recv_timeout(SOON).unwrap();
         std::panic::set_hook(previous);
         crew.stop();

@@ -1,214 +1,310 @@
-//! Opening, checking and settling connections, on a thread of the crew.
+//! The stages of an attempt to connect: which runs where.
+//!
+//! ```text
+//! crew: look the name up ──▶ event loop: connect ──▶ plain: deliver
+//!                                              └────▶ crew: open, then deliver
+//! ```
+//! Each stage is passed over when the plan does not ask for it.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::clock::{self, Deadline, Stamp};
-use crate::connector::{Connector, Judgement, Opening, Socket, SocketOptions, Start, Watch};
-use crate::core::{Token, Upkeep};
+use crate::connector::{Connector, Opening, Socket, Start};
+use crate::core::Token;
+use crate::driver::Tie;
+use crate::driver::connects::{Delivery, Order, Outcome, Target};
+use crate::driver::crew::{Crew, Fate, Job, Kind};
 use crate::error::{BoxError, ConnectFailure, Failure, Phase};
 use crate::observe::CloseReason;
 use crate::shared::{Boxed, Held, Home, guarded};
-use crate::sync::Arc;
+use crate::sync::{self, Arc};
 
-/// One attempt to connect, from the name to the finished connection.
-struct Attempt<'a, C: Connector> {
-    home: &'a Arc<Home<C>>,
+/// An attempt to connect, wherever it is on its way. It ends in exactly one place: dropped before
+/// that, it has failed.
+pub(crate) struct Attempt<C: Connector> {
+    /// Present until it ends.
+    home: Option<Arc<Home<C>>>,
+    token: Token,
+    deadline: Stamp,
+    pool: u64,
+    /// Held, so that what its end brings about finds the crew.
+    tie: Arc<Tie>,
+    /// When a thread first took it up.
+    began: Option<Stamp>,
+    /// It waits for a thread: at its deadline the core takes it for lost, and need not be told.
+    is_queued: bool,
+}
+
+/// Begins an attempt with its first stage.
+pub(crate) fn begin<C: Connector>(
+    tie: Arc<Tie>,
+    home: Arc<Home<C>>,
     token: Token,
     deadline: Deadline,
-    began: Stamp,
-}
-
-/// Opens a connection and delivers it, or why it could not be opened.
-pub(crate) fn open<C: Connector>(home: &Arc<Home<C>>, token: Token, deadline: Deadline) {
-    let phase = match home.plan.start() {
-        Start::Blocking => Phase::Open,
-        Start::Host(..) => Phase::Resolve,
-        Start::Addrs(_) | Start::Path(_) => Phase::Connect,
+) {
+    let start = home.plan.start().clone();
+    let attempt = Attempt {
+        pool: home.shared.id,
+        home: Some(home),
+        token,
+        deadline: deadline.stamp(),
+        tie,
+        began: None,
+        is_queued: true,
     };
-    if !home.shared.start_attempt(token, phase) {
-        return; // its deadline passed in the queue, or the pool was closed
+    match start {
+        Start::Blocking => attempt.open_on_crew(None),
+        Start::Host(name, port) => attempt.resolve_on_crew(name, port),
+        Start::Addrs(addresses) => attempt.connect(Target::Addresses(addresses)),
+        Start::Path(path) => attempt.connect(Target::Path(path)),
     }
-    let attempt = Attempt { home, token, deadline, began: clock::mono() };
-    let result = guarded(|| attempt.run(phase)).unwrap_or_else(|panic| {
-        let cause = format!("the connector panicked: {panic}");
-        Err(attempt.failure(Failure::Panic, Phase::Open, cause.into()))
-    });
-    let result = result.map(Held::new);
-    home.shared.unshield(token);
-    if result.is_ok() {
-        home.shared.note_connected(home, clock::mono().since(attempt.began));
-    }
-    home.shared.finish_connect(home, token, result);
 }
 
-impl<C: Connector> Attempt<'_, C> {
-    fn run(&self, first: Phase) -> Result<C::Conn, Arc<ConnectFailure>> {
-        let socket = self.connect(first)?;
-        let shared = &self.home.shared;
-        if !shared.is_plain {
-            if let Some(socket) = &socket {
-                let duplicate = socket.limit_to(self.deadline).and_then(|()| socket.duplicate());
-                let duplicate = duplicate.map_err(|error| self.failed(Phase::Open, error))?;
-                if !shared.shield(self.token, Phase::Open, duplicate) {
-                    return Err(self.called_off(Phase::Open));
+impl<C: Connector> Attempt<C> {
+    fn resolve_on_crew(self, name: Box<str>, port: u16) {
+        self.on_crew(move |mut attempt| {
+            if !attempt.take_up(Phase::Resolve) {
+                return;
+            }
+            // It may hang; the attempt is given up then, and this thread with it.
+            match (&*name, port).to_socket_addrs() {
+                Ok(addresses) => {
+                    let addresses: Vec<SocketAddr> = addresses.collect();
+                    if attempt.take_up(Phase::Connect) {
+                        attempt.connect(Target::Addresses(addresses.into()));
+                    }
                 }
+                Err(error) => attempt.fail(Failure::Dns, Phase::Resolve, error.into()),
+            }
+        });
+    }
+
+    /// Has the event loop connect a socket.
+    fn connect(self, target: Target) {
+        let Some(home) = &self.home else { return };
+        let options = home.plan.socket_options().clone();
+        let (key, deadline) = ((self.pool, self.token), self.deadline);
+        let tie = Arc::clone(&self.tie);
+        let delivery = Box::new(self);
+        tie.order(Order { key, target, options, deadline, delivery });
+    }
+
+    fn open_on_crew(self, socket: Option<Socket>) {
+        self.on_crew(move |mut attempt| {
+            if attempt.take_up(Phase::Open) {
+                attempt.open(socket);
+            }
+        });
+    }
+
+    fn on_crew(self, stage: impl FnOnce(Self) + Send + 'static) {
+        let Some(home) = &self.home else { return };
+        let (kind, token) = (Kind::Open((self.pool, home.place)), self.token);
+        let tie = Arc::clone(&self.tie);
+        tie.submit_attempt(token, kind, move |fate| match fate {
+            Fate::Run => stage(self),
+            Fate::Refused => drop(self),
+        });
+    }
+
+    /// A thread has the attempt now, for this phase; false if it need not go on.
+    fn take_up(&mut self, phase: Phase) -> bool {
+        let Some(home) = &self.home else { return false };
+        let goes_on = if self.is_queued {
+            home.shared.start_attempt(self.token, phase)
+        } else {
+            home.shared.advance_attempt(self.token, phase)
+        };
+        if goes_on {
+            self.is_queued = false;
+            self.began.get_or_insert_with(clock::mono);
+            return true;
+        }
+        if self.is_queued {
+            self.forget(); // its deadline passed in the queue, or the pool was closed
+        } else {
+            self.called_off(phase);
+        }
+        false
+    }
+
+    /// The crew's last stage, on its thread.
+    fn open(mut self, socket: Option<Socket>) {
+        let Some(home) = &self.home else { return };
+        let result = guarded(|| self.run_open(home, socket));
+        home.shared.unshield(self.token);
+        match result {
+            Ok(Ok(conn)) => self.succeed(conn),
+            Ok(Err(failure)) => self.end(Err(failure)),
+            Err(panic) => self.panicked(&panic),
+        }
+    }
+
+    fn run_open(
+        &self,
+        home: &Arc<Home<C>>,
+        socket: Option<Socket>,
+    ) -> Result<C::Conn, Arc<ConnectFailure>> {
+        let shared = &home.shared;
+        let deadline = Deadline::at(self.deadline);
+        if let Some(socket) = &socket {
+            let duplicate = socket.limit_to(deadline).and_then(|()| socket.duplicate());
+            let duplicate = duplicate.map_err(|error| self.failure(Phase::Open, error.into()))?;
+            if !shared.shield(self.token, Phase::Open, duplicate) {
+                return Err(Arc::new(ConnectFailure::timed_out(Phase::Open, self.took())));
             }
         }
         let is_wanted = Box::new({
-            let (home, token) = (Arc::clone(self.home), self.token);
+            let (home, token) = (Arc::clone(home), self.token);
             move || home.shared.is_wanted(home.place, token)
         });
-        let mut opening = Opening::new(socket, self.deadline, is_wanted);
-        let opened = shared.connector.open(&self.home.key, &mut opening);
-        let mut conn = opened.map_err(|error| self.failed(Phase::Open, error))?;
-        if !shared.is_plain {
-            let options = self.home.plan.socket_options();
-            let socket = shared.connector.socket(&mut conn);
-            if let Some(Err(error)) = socket.map(|socket| socket.unlimit(options)) {
-                shared.connector.close(conn, CloseReason::Failed);
-                return Err(self.failed(Phase::Open, error));
-            }
+        let mut opening = Opening::new(socket, deadline, is_wanted);
+        let opened = shared.connector.open(&home.key, &mut opening);
+        let mut conn = opened.map_err(|error| self.failure(Phase::Open, error))?;
+        let options = home.plan.socket_options();
+        let socket = shared.connector.socket(&mut conn);
+        if let Some(Err(error)) = socket.map(|socket| socket.unlimit(options)) {
+            shared.connector.close(conn, CloseReason::Failed);
+            return Err(self.failure(Phase::Open, error.into()));
         }
         Ok(conn)
     }
 
+    /// A plain socket is a connection as it stands.
+    fn open_plain(mut self, socket: Socket) {
+        let Some(home) = &self.home else { return };
+        let is_wanted = Box::new(|| true);
+        let mut opening = Opening::new(Some(socket), Deadline::at(self.deadline), is_wanted);
+        match home.shared.connector.open(&home.key, &mut opening) {
+            Ok(conn) => self.succeed(conn),
+            Err(error) => {
+                let failure = self.failure(Phase::Open, error);
+                self.end(Err(failure));
+            }
+        }
+    }
+
+    fn succeed(mut self, conn: C::Conn) {
+        let Some(home) = &self.home else { return };
+        let mut held = Held::new(conn);
+        // Before anybody can reach it.
+        if let Err(panic) = home.shared.watch(self.token, &mut held) {
+            if let Err(panic) = guarded(|| drop(held)) {
+                log::error!("{home}: the drop of a connection panicked: {panic}");
+            }
+            self.panicked(&panic);
+            return;
+        }
+        home.shared.note_connected(home, self.took());
+        self.end(Ok(held));
+    }
+
+    fn panicked(mut self, panic: &str) {
+        let cause = format!("the connector panicked: {panic}");
+        self.fail(Failure::Panic, Phase::Open, cause.into());
+    }
+
     /// The deadline has passed, or the pool was closed: it need not go on.
-    fn called_off(&self, phase: Phase) -> Arc<ConnectFailure> {
-        let took = clock::mono().since(self.began);
-        Arc::new(ConnectFailure::timed_out(phase, took))
+    fn called_off(&mut self, phase: Phase) {
+        let failure = ConnectFailure::timed_out(phase, self.took());
+        self.end(Err(Arc::new(failure)));
     }
 
-    /// The socket that the plan asks for.
-    fn connect(&self, first: Phase) -> Result<Option<Socket>, Arc<ConnectFailure>> {
-        let options = self.home.plan.socket_options();
-        match self.home.plan.start() {
-            Start::Blocking => Ok(None),
-            Start::Addrs(addrs) => self.connect_to(addrs, options).map(Some),
-            Start::Path(path) => {
-                let left = self.deadline.remaining().max(Duration::from_millis(1));
-                let socket = Socket::connect_unix(path, options, left);
-                socket.map(Some).map_err(|error| match error.kind() {
-                    io::ErrorKind::NotFound => {
-                        self.failure(Failure::Unreachable, first, error.into())
-                    }
-                    _ => self.failed(first, error),
-                })
-            }
-            Start::Host(name, port) => {
-                let addrs = (&**name, *port).to_socket_addrs();
-                let addrs: Vec<SocketAddr> = addrs
-                    .map_err(|error| self.failure(Failure::Dns, first, error.into()))?
-                    .collect();
-                if !self.home.shared.advance_attempt(self.token, Phase::Connect) {
-                    return Err(self.called_off(Phase::Resolve));
-                }
-                self.connect_to(&addrs, options).map(Some)
-            }
+    fn fail(&mut self, failure: Failure, phase: Phase, cause: BoxError) {
+        let took = self.took();
+        self.end(Err(Arc::new(ConnectFailure { failure, phase, took, cause })));
+    }
+
+    fn failure(&self, phase: Phase, cause: BoxError) -> Arc<ConnectFailure> {
+        let failure = Failure::of(&*cause);
+        Arc::new(ConnectFailure { failure, phase, took: self.took(), cause })
+    }
+
+    fn took(&self) -> Duration {
+        self.began.map_or(Duration::ZERO, |began| clock::mono().since(began))
+    }
+
+    /// The end of it.
+    fn end(&mut self, result: Result<Boxed<C>, Arc<ConnectFailure>>) {
+        let Some(home) = self.home.take() else { return };
+        home.shared.finish_connect(&home, self.token, result);
+        let_go(home, self.pool, &self.tie.crew);
+    }
+
+    /// The core does not know it any more.
+    fn forget(&mut self) {
+        if let Some(home) = self.home.take() {
+            let_go(home, self.pool, &self.tie.crew);
         }
-    }
-
-    /// Tries addresses in order; each gets its share of the time that is left.
-    fn connect_to(
-        &self,
-        addrs: &[SocketAddr],
-        options: &SocketOptions,
-    ) -> Result<Socket, Arc<ConnectFailure>> {
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for (tried, &addr) in addrs.iter().enumerate() {
-            let shares = u32::try_from(addrs.len() - tried).unwrap_or(u32::MAX);
-            let share = self.deadline.remaining() / shares;
-            match Socket::connect_tcp(addr, options, share.max(Duration::from_millis(1))) {
-                Ok(socket) => return Ok(socket),
-                Err(error) => last = error,
-            }
-        }
-        let phase = if addrs.is_empty() { Phase::Resolve } else { Phase::Connect };
-        Err(self.failed(phase, last))
-    }
-
-    fn failed(&self, phase: Phase, error: impl Into<BoxError>) -> Arc<ConnectFailure> {
-        let cause = error.into();
-        let failure = match Failure::of(&*cause) {
-            Failure::Other if phase == Phase::Resolve => Failure::Dns,
-            failure => failure,
-        };
-        self.failure(failure, phase, cause)
-    }
-
-    fn failure(&self, failure: Failure, phase: Phase, cause: BoxError) -> Arc<ConnectFailure> {
-        let took = clock::mono().since(self.began);
-        Arc::new(ConnectFailure { failure, phase, took, cause })
     }
 }
 
-/// Checks or settles a connection and gives it back with the verdict.
-pub(crate) fn upkeep<C: Connector>(
-    home: &Arc<Home<C>>,
-    token: Token,
-    conn: Boxed<C>,
-    upkeep: Upkeep,
-    deadline: Deadline,
-) {
-    let shared = &home.shared;
-    if !shared.start_attempt(token, Phase::Check) {
-        shared.finish_upkeep(home, token, Some(conn), Err(CloseReason::TooLate));
+impl<C: Connector> Delivery for Attempt<C> {
+    fn begin(&mut self) -> bool {
+        self.take_up(Phase::Connect)
+    }
+
+    fn deliver(mut self: Box<Self>, outcome: Outcome) {
+        let Some(home) = &self.home else { return };
+        match outcome {
+            Outcome::Connected(socket) if home.shared.is_plain => self.open_plain(socket),
+            Outcome::Connected(socket) => {
+                if home.shared.requeue_attempt(self.token) {
+                    self.is_queued = true;
+                    self.open_on_crew(Some(socket));
+                } else {
+                    self.called_off(Phase::Connect);
+                }
+            }
+            Outcome::Failed(error) => {
+                let is_absent = error.kind() == io::ErrorKind::NotFound;
+                let (failure, phase) = match home.plan.start() {
+                    Start::Path(_) if is_absent => (Failure::Unreachable, Phase::Connect),
+                    // A name without addresses.
+                    Start::Host(..) if is_absent => (Failure::Dns, Phase::Resolve),
+                    _ => (Failure::of(&error), Phase::Connect),
+                };
+                self.fail(failure, phase, error.into());
+            }
+            Outcome::TooLate(words) => {
+                self.fail(Failure::Timeout, Phase::Connect, words.into());
+            }
+        }
+    }
+}
+
+impl<C: Connector> Drop for Attempt<C> {
+    fn drop(&mut self) {
+        let Some(home) = &self.home else { return };
+        if !self.is_queued {
+            self.end(Err(Arc::new(ConnectFailure::dropped(self.took()))));
+        } else if home.shared.start_attempt(self.token, Phase::Queue) {
+            self.end(Err(Arc::new(ConnectFailure::no_thread(Duration::ZERO))));
+        } else {
+            self.forget();
+        }
+    }
+}
+
+/// Lets go of an endpoint. If it was the last to hold it, keys and connectors are dropped where user
+/// code may run.
+pub(crate) fn let_go<T: Send + 'static>(held: Arc<T>, pool: u64, crew: &Crew) {
+    if !sync::must_not_block() {
+        drop_guarded(held);
         return;
     }
-    let refused = match upkeep {
-        Upkeep::Check => CloseReason::CheckFailed,
-        Upkeep::Settle => CloseReason::ResetRefused,
-    };
-    let mut conn = conn;
-    let result = guarded(|| {
-        limit(home, token, &mut conn.conn, deadline)?;
-        match upkeep {
-            Upkeep::Check => shared.connector.check(&mut conn.conn, deadline)?,
-            Upkeep::Settle => shared.connector.settle(&mut conn.conn, deadline)?,
-        }
-        let options = home.plan.socket_options();
-        let socket = shared.connector.socket(&mut conn.conn);
-        Ok::<_, BoxError>(socket.map(|socket| socket.judge_limited(options)))
-    });
-    shared.unshield(token);
-    let verdict = match result {
-        Ok(Ok(Some(Judgement::Close(reason)))) => Err(reason),
-        Ok(Ok(Some(Judgement::Clean) | None)) => Ok(()),
-        Ok(Err(error)) => {
-            let told = guarded(move || {
-                log::debug!("{home}: {refused}: {error}");
-                drop(error);
-            });
-            told.map_or(Err(CloseReason::ConnectorPanicked), |()| Err(refused))
-        }
-        Err(panic) => {
-            log::error!("{home}: a connector panicked: {panic}");
-            Err(CloseReason::ConnectorPanicked)
-        }
-    };
-    shared.finish_upkeep(home, token, Some(conn), verdict);
+    let Some(last) = Arc::into_inner(held) else { return };
+    let run = Box::new(move |_| drop_guarded(last));
+    let job = Job { kind: Kind::Upkeep, pool, mark: Arc::default(), run };
+    if let Err((job, _)) = crew.submit(job) {
+        job.refuse();
+    }
 }
 
-/// Bounds what a check or a settling may block, through the socket if there is one to see.
-fn limit<C: Connector>(
-    home: &Home<C>,
-    token: Token,
-    conn: &mut C::Conn,
-    deadline: Deadline,
-) -> io::Result<()> {
-    let shared = &home.shared;
-    let duplicate = if let Some(socket) = shared.connector.socket(conn) {
-        socket.limit_to(deadline)?;
-        Some(socket.duplicate()?)
-    } else if let Watch::Socket(fd) = shared.connector.watch(conn) {
-        Some(fd.try_clone_to_owned()?)
-    } else {
-        None
-    };
-    let Some(duplicate) = duplicate else { return Ok(()) };
-    if shared.shield(token, Phase::Check, duplicate) {
-        return Ok(());
+fn drop_guarded<T>(value: T) {
+    if let Err(panic) = guarded(|| drop(value)) {
+        log::error!("the drop of a key or a connector panicked: {panic}");
     }
-    Err(io::ErrorKind::TimedOut.into())
 }

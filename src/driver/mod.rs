@@ -1,122 +1,227 @@
-//! The threads of a pool: a reaper for time, a crew for everything that may block, and one for the
-//! observer.
+//! The threads that work for pools: an event loop for sockets, a reaper for time, a crew for
+//! everything that may block, and one for observers.
 //!
-//! Started by the first connect. Handles hold the driver; [`Shared`] holds it weakly, and its
-//! threads hold `Shared` weakly, so that the last handle's drop ends both.
+//! Started by the first connect. Handles hold the [`Driver`] and a [`Tie`] to it;
+//! [`Shared`] holds the tie weakly, and the threads hold `Shared` weakly, so that the last handle's
+//! drop ends all of it.
 
+mod connects;
 mod crew;
 mod dial;
+mod event_loop;
+mod flight;
+mod observer;
+mod race;
 mod reaper;
+mod upkeep;
+mod watch;
 mod worker;
 
-use std::collections::HashMap;
+use std::fmt;
 use std::io;
-use std::marker::PhantomData;
 
-use foldhash::fast::RandomState;
+use foldhash::HashMap;
 
 use crate::clock::{Deadline, Stamp};
-use crate::connector::Connector;
-use crate::core::{Closing, Token, Upkeep};
+use crate::config::{DEFAULT_NAME, check_name};
+use crate::connector::{Connector, Watch};
+use crate::core::{Closing, Cut, Notice, Token, Upkeep};
+use crate::driver::connects::Order;
 use crate::driver::crew::{Crew, Fate, Job, Kind, Mark};
+use crate::driver::dial::let_go;
+use crate::driver::event_loop::{Command, EventLoop};
+use crate::driver::observer::Told;
+use crate::driver::reaper::{Bell, Reaper};
+use crate::driver::watch::Ward;
 use crate::driver::worker::Worker;
+use crate::error::Error;
 use crate::observe::{CloseReason, Observer};
-use crate::shared::{Boxed, Event, Hands, Home, Shared};
-use crate::sync::{self, Arc, Mutex, Sender, Unparker, Weak, bounded};
+use crate::shared::{Boxed, Event, Hands, Home, Shared, Watched};
+use crate::sync::{Arc, Gate, Mutex, OnceLock, Sender, Weak};
 
-/// Events that may wait for a slow observer.
-const MOST_EVENTS: usize = 1024;
+/// The threads that work for a pool, or for several.
+///
+/// Each pool has a driver of its own, unless it is [given one](crate::Builder::driver): for programs
+/// with many pools. An event loop connects sockets and watches idle ones, a reaper sees to time,
+/// and a crew of threads that come on demand does what may block. Cloning makes a second handle to
+/// the same driver.
+///
+/// Its threads start with the first connect of the first pool, and end when the last handle and
+/// the last pool that uses it are gone; that drop waits for event loop and reaper, which never
+/// block.
+///
+/// # Examples
+///
+/// ```
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let address = server.local_addr()?;
+/// use warmline::{Driver, Pool, TcpConnector, UnixConnector};
+///
+/// let driver = Driver::new();
+/// let remote = Pool::builder(TcpConnector::new()).driver(&driver).build()?;
+/// let local = Pool::builder(UnixConnector::new()).driver(&driver).build()?;
+/// let conn = remote.get(&address)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Driver(Arc<Inner>);
 
-/// A pool's driver. Its drop stops the reaper and waits for it; the crew finishes what is queued.
-pub(crate) struct Driver<C: Connector> {
-    ties: Arc<Ties<C>>,
-    reaper: Option<Worker>,
+struct Inner {
+    name: String,
+    threads: OnceLock<Threads>,
+    /// Held while they start, so that they start once.
+    starting: Gate,
 }
 
-type Running = Mutex<HashMap<Token, (Arc<Mark>, Kind), RandomState>>;
-
-/// What ties a pool to the threads that work for it.
-struct Ties<C: Connector> {
-    pool: u64,
+/// Its drop stops reaper and event loop and waits for them; the crew finishes what is queued.
+struct Threads {
+    reaping: Option<Worker>,
+    looping: Option<Worker>,
+    reaper: Arc<Reaper>,
+    event_loop: Arc<EventLoop>,
     crew: Crew,
-    reaper: Unparker,
-    events: Option<Sender<Event>>,
-    /// Attempts, checks and settles that a thread has at this moment.
-    running: Arc<Running>,
-    /// It belongs to one type of pool, whose jobs it submits.
-    _connector: PhantomData<fn(C)>,
+    events: OnceLock<Sender<Told>>,
+    pid: u32,
 }
 
-impl<C: Connector> Driver<C> {
-    /// Starts the threads of `shared`'s pool.
-    pub(crate) fn start(shared: &Arc<Shared<C>>) -> io::Result<Self> {
-        let name = shared.settings.name.clone();
-        let crew = Crew::new(&name);
-        let pool = shared.id;
-        let reaper = reaper::start(&name, {
-            let (shared, crew) = (Arc::downgrade(shared), crew.clone());
-            move || {
-                let shared = shared.upgrade()?;
-                if !shared.has_hands() {
-                    return Some(Stamp::MAX); // woken again once the driver is complete
-                }
-                let next = shared.reap();
-                // If this was the last one, the connector's own drop must not run here.
-                if let Some(last) = Arc::into_inner(shared) {
-                    let run = Box::new(move |_| drop(last));
-                    let mark = Arc::default();
-                    if let Err((job, _)) = crew.submit(Job { kind: Kind::Upkeep, pool, mark, run })
-                    {
-                        job.refuse();
-                    }
-                    return None;
-                }
-                Some(next)
-            }
-        })?;
+impl Driver {
+    /// A driver whose threads are named "warmline".
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_name(DEFAULT_NAME.to_owned())
+    }
+
+    /// A driver whose threads carry this name.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) if the name is empty or holds a NUL.
+    pub fn named(name: impl Into<String>) -> Result<Self, Error> {
+        let name = name.into();
+        check_name(&name)?;
+        Ok(Self::with_name(name))
+    }
+
+    pub(crate) fn with_name(name: String) -> Self {
+        Self(Arc::new(Inner { name, threads: OnceLock::new(), starting: Gate::default() }))
+    }
+
+    /// Has the threads work for `shared`'s pool; starts them if none run yet.
+    pub(crate) fn tie<C: Connector>(&self, shared: &Arc<Shared<C>>) -> io::Result<Arc<Tie>> {
+        let threads = self.threads()?;
         let events = match shared.observer() {
-            Some(observer) => Some(start_observer(&name, pool, Arc::clone(observer))?),
+            Some(_) => Some(self.0.events(threads)?),
             None => None,
         };
-        let ties = Arc::new(Ties {
-            pool,
-            crew,
-            reaper: reaper.unparker().clone(),
+        let ward: Weak<dyn Ward> = {
+            let ward: Weak<Shared<C>> = Arc::downgrade(shared);
+            ward
+        };
+        let event_loop = Arc::clone(&threads.event_loop);
+        let tie = Arc::new(Tie {
+            pool: shared.id,
+            portable_watch: shared.settings.portable_watch,
+            tag: event_loop.watches.admit(Weak::clone(&ward)),
+            event_loop,
+            crew: threads.crew.clone(),
+            bell: threads.reaper.admit(ward),
             events,
             running: Arc::default(),
-            _connector: PhantomData,
+            pid: threads.pid,
         });
-        let hands: Weak<Ties<C>> = Arc::downgrade(&ties);
+        let hands: Weak<Tie> = Arc::downgrade(&tie);
         shared.set_hands(hands);
-        ties.reaper.unpark();
-        Ok(Self { ties, reaper: Some(reaper) })
+        tie.bell.ring();
+        Ok(tie)
     }
 
-    /// Stops the crew and waits until its last thread has ended; false if the deadline came first.
-    pub(crate) fn join_crew(&self, deadline: Deadline) -> bool {
-        self.ties.crew.stop();
-        self.ties.crew.join(deadline)
-    }
-}
-
-impl<C: Connector> Drop for Driver<C> {
-    fn drop(&mut self) {
-        // While it acts on its last look, the crew must still take what may block.
-        drop(self.reaper.take());
-        self.ties.crew.stop();
-    }
-}
-
-fn start_observer(name: &str, pool: u64, observer: Arc<dyn Observer>) -> io::Result<Sender<Event>> {
-    let (sender, events) = bounded::<Event>(MOST_EVENTS);
-    // Not joined: it may be in user code. It ends when the last sender is gone.
-    let _detached = sync::spawn(format!("{name}-observer"), move || {
-        let _working = sync::working_for(pool);
-        for event in events {
-            event.tell(&*observer);
+    fn threads(&self) -> io::Result<&Threads> {
+        if let Some(threads) = self.0.threads.get() {
+            return Ok(threads);
         }
-    })?;
-    Ok(sender)
+        let starting = self.0.starting.enter();
+        if self.0.threads.get().is_none() {
+            let threads = Threads::start(&self.0.name)?;
+            let first = self.0.threads.set(threads);
+            debug_assert!(first.is_ok(), "bug: a driver was started twice");
+        }
+        drop(starting);
+        self.0.threads.get().ok_or_else(|| io::Error::other("the driver did not start"))
+    }
+}
+
+impl Inner {
+    /// The queue of the observers' thread, which starts with the first pool that has one.
+    fn events(&self, threads: &Threads) -> io::Result<Sender<Told>> {
+        let starting = self.starting.enter();
+        if threads.events.get().is_none() {
+            let events = observer::start(&self.name)?;
+            let first = threads.events.set(events);
+            debug_assert!(first.is_ok(), "bug: the observers' thread was started twice");
+        }
+        drop(starting);
+        threads.events.get().cloned().ok_or_else(|| io::Error::other("no thread for observers"))
+    }
+}
+
+impl Threads {
+    fn start(name: &str) -> io::Result<Self> {
+        let crew = Crew::new(name);
+        let (event_loop, looping) = EventLoop::start(name, crew.clone())?;
+        let (reaper, reaping) = Reaper::start(name, crew.clone())?;
+        Ok(Self {
+            reaping: Some(reaping),
+            looping: Some(looping),
+            reaper,
+            event_loop,
+            crew,
+            events: OnceLock::new(),
+            pid: std::process::id(),
+        })
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // While they act on their last look, the crew must still take what may block.
+        drop(self.reaping.take());
+        drop(self.looping.take());
+        if self.pid == std::process::id() {
+            self.crew.stop();
+        }
+    }
+}
+
+impl Default for Driver {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("name", &self.0.name)
+            .field("has_started", &self.0.threads.get().is_some())
+            .finish()
+    }
+}
+
+type Running = Mutex<HashMap<Token, (Arc<Mark>, Kind)>>;
+
+/// What ties a pool to the threads that work for it.
+pub(crate) struct Tie {
+    pool: u64,
+    portable_watch: bool,
+    /// Under which its connections are watched; `None`: there are too many pools.
+    tag: Option<u16>,
+    event_loop: Arc<EventLoop>,
+    crew: Crew,
+    bell: Bell,
+    events: Option<Sender<Told>>,
+    /// Attempts, checks and settles that a thread of the crew has at this moment.
+    running: Arc<Running>,
+    pid: u32,
 }
 
 /// Takes an attempt out of the list of those that run, also if it panics.
@@ -131,7 +236,22 @@ impl Drop for Ended {
     }
 }
 
-impl<C: Connector> Ties<C> {
+impl Tie {
+    /// Waits until no thread does anything for the pool; false if the deadline came first.
+    pub(crate) fn await_crew(&self, deadline: Deadline) -> bool {
+        self.crew.await_pool(self.pool, deadline)
+    }
+
+    /// This process was forked from the one that has the threads.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.pid != std::process::id()
+    }
+
+    /// Has the event loop connect a socket.
+    fn order(&self, order: Order) {
+        self.event_loop.send(Command::Connect(order));
+    }
+
     /// Has the crew do something about an attempt that can be abandoned.
     fn submit_attempt(&self, token: Token, kind: Kind, run: impl FnOnce(Fate) + Send + 'static) {
         let mark = Arc::<Mark>::default();
@@ -154,13 +274,40 @@ impl<C: Connector> Ties<C> {
     }
 }
 
-impl<C: Connector> Hands<C> for Ties<C> {
-    fn connect(&self, home: Arc<Home<C>>, token: Token, deadline: Deadline) {
-        let kind = Kind::Open(home.place);
-        self.submit_attempt(token, kind, move |fate| match fate {
-            Fate::Run => dial::open(&home, token, deadline),
-            Fate::Refused => home.shared.refuse_connect(&home, token),
-        });
+impl Drop for Tie {
+    fn drop(&mut self) {
+        if let Some(tag) = self.tag {
+            self.event_loop.watches.dismiss(tag);
+        }
+    }
+}
+
+impl<C: Connector> Hands<C> for Tie {
+    fn connect(self: Arc<Self>, home: Arc<Home<C>>, token: Token, deadline: Deadline) {
+        if Self::is_orphaned(&self) {
+            home.shared.refuse_connect(&home, token);
+        } else {
+            dial::begin(self, home, token, deadline);
+        }
+    }
+
+    fn cancel(&self, token: Token) {
+        self.event_loop.send(Command::Cancel((self.pool, token)));
+    }
+
+    fn watch(&self, token: Token, watch: Watch<'_>) -> Watched {
+        match self.tag {
+            Some(tag) if !Self::is_orphaned(self) => {
+                self.event_loop.watches.watch(tag, token, watch, self.portable_watch)
+            }
+            _ => Watched::No,
+        }
+    }
+
+    fn unwatch(&self, watch: Watch<'_>) {
+        if !Self::is_orphaned(self) {
+            self.event_loop.watches.unwatch(watch);
+        }
     }
 
     fn upkeep(
@@ -172,7 +319,7 @@ impl<C: Connector> Hands<C> for Ties<C> {
         deadline: Deadline,
     ) {
         self.submit_attempt(token, Kind::Upkeep, move |fate| match fate {
-            Fate::Run => dial::upkeep(&home, token, conn, upkeep, deadline),
+            Fate::Run => upkeep::run(&home, token, conn, upkeep, deadline),
             Fate::Refused => {
                 let verdict = Err(CloseReason::TooLate);
                 home.shared.finish_upkeep(&home, token, Some(conn), verdict);
@@ -189,16 +336,42 @@ impl<C: Connector> Hands<C> for Ties<C> {
     fn abandon(&self, token: Token) {
         let running = self.running.lock().remove(&token);
         if let Some((mark, kind)) = running {
-            self.crew.abandon(&mark, kind);
+            self.crew.abandon(&mark, self.pool, kind);
         }
     }
 
     fn wake_reaper(&self) {
-        self.reaper.unpark();
+        self.bell.ring();
     }
 
-    fn observe(&self, event: Event) -> bool {
-        let Some(events) = &self.events else { return true };
-        events.try_send(event).is_ok()
+    fn observe(&self, observer: &Arc<dyn Observer>, event: Event) -> bool {
+        let told = Told { pool: self.pool, observer: Arc::clone(observer), event };
+        self.events.as_ref().is_none_or(|events| events.try_send(told).is_ok())
+    }
+
+    fn is_orphaned(&self) -> bool {
+        Self::is_orphaned(self)
+    }
+}
+
+impl<C: Connector> Ward for Shared<C> {
+    fn noticed(self: Arc<Self>, of: Cut, notice: Notice, crew: &Crew) {
+        let hands = self.hands(); // held, so that what it decides can be done
+        if hands.is_some() {
+            self.notice(of, notice);
+        }
+        drop(hands);
+        let pool = self.id;
+        let_go(self, pool, crew);
+    }
+
+    fn look(self: Arc<Self>, crew: &Crew) -> Stamp {
+        let hands = self.hands(); // held, so that what it decides can be done
+        // The tie is not complete, and rings once it is; or it is gone.
+        let next = if hands.is_some() { self.reap() } else { Stamp::MAX };
+        drop(hands);
+        let pool = self.id;
+        let_go(self, pool, crew);
+        next
     }
 }

@@ -1,31 +1,86 @@
-//! Time: the thread that sleeps until something is due.
+//! Time: the thread that sleeps until something is due, in any of the pools it looks after.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::clock::{self, Stamp};
+use crate::driver::crew::Crew;
+use crate::driver::watch::Ward;
 use crate::driver::worker::Worker;
-use crate::sync::Ordering;
+use crate::sync::{self, Arc, AtomicBool, Mutex, Ordering, Parker, Unparker, Weak};
 
 /// A look that panics, in the drop of a user's value say, is not repeated at once.
 const AFTER_PANIC: Duration = Duration::from_millis(100);
 
-/// Starts the reaper. `look` does what is due and says when to look again; `None` ends it.
-///
-/// It makes no wake-ups of its own: with nothing due it sleeps until it is woken.
-pub(crate) fn start(
-    name: &str,
-    mut look: impl FnMut() -> Option<Stamp> + Send + 'static,
-) -> io::Result<Worker> {
-    Worker::start(format!("{name}-reaper"), move |parker, stop| {
+/// What other threads have of the reaper.
+#[derive(Debug)]
+pub(crate) struct Reaper {
+    rounds: Mutex<Vec<Round>>,
+    unparker: Unparker,
+}
+
+/// A pool on its rounds.
+#[derive(Debug)]
+struct Round {
+    ward: Weak<dyn Ward>,
+    bell: Arc<AtomicBool>,
+    next: Stamp,
+}
+
+/// Rings for the reaper, on behalf of one pool.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    rings: Arc<AtomicBool>,
+    reaper: Arc<Reaper>,
+}
+
+impl Bell {
+    /// Has the reaper look after the pool at once.
+    pub(crate) fn ring(&self) {
+        self.rings.store(true, Ordering::Release);
+        self.reaper.unparker.unpark();
+    }
+}
+
+impl Drop for Bell {
+    /// The pool leaves its rounds.
+    fn drop(&mut self) {
+        let mut rounds = self.reaper.rounds.lock();
+        let at = rounds.iter().position(|round| Arc::ptr_eq(&round.bell, &self.rings));
+        let gone = at.map(|at| rounds.swap_remove(at));
+        drop(rounds);
+        drop(gone);
+    }
+}
+
+impl Reaper {
+    /// Starts the thread. It makes no wake-ups of its own: with nothing due it sleeps until a bell
+    /// rings.
+    pub(crate) fn start(name: &str, crew: Crew) -> io::Result<(Arc<Self>, Worker)> {
+        let parker = Parker::new();
+        let this = Arc::new(Self { rounds: Mutex::default(), unparker: parker.unparker().clone() });
+        let unparker = this.unparker.clone();
+        let worker = Worker::start(format!("{name}-reaper"), move || unparker.unpark(), {
+            let this = Arc::clone(&this);
+            move |stop| this.run(&parker, &crew, stop)
+        })?;
+        Ok((this, worker))
+    }
+
+    /// Takes a pool on its rounds, and looks after it at once.
+    pub(crate) fn admit(self: &Arc<Self>, ward: Weak<dyn Ward>) -> Bell {
+        let rings = Arc::new(AtomicBool::new(true));
+        let round = Round { ward, bell: Arc::clone(&rings), next: Stamp::MAX };
+        self.rounds.lock().push(round);
+        self.unparker.unpark();
+        Bell { rings, reaper: Arc::clone(self) }
+    }
+
+    fn run(&self, parker: &Parker, crew: &Crew, stop: &AtomicBool) {
+        let _working = sync::working_for(sync::EVERY_POOL);
         while !stop.load(Ordering::Acquire) {
-            let Ok(next) = catch_unwind(AssertUnwindSafe(&mut look)) else {
-                log::error!("the reaper panicked; it goes on");
-                parker.park_timeout(AFTER_PANIC);
-                continue;
-            };
-            let Some(next) = next else { return };
+            let next = self.look(crew, stop);
             if next == Stamp::MAX {
                 parker.park();
                 continue;
@@ -35,5 +90,33 @@ pub(crate) fn start(
                 parker.park_timeout(left);
             }
         }
-    })
+    }
+
+    /// Looks after all pools where something is due; returns when something will be, in any.
+    fn look(&self, crew: &Crew, stop: &AtomicBool) -> Stamp {
+        let now = clock::mono();
+        let is_due = |round: &&Round| round.bell.swap(false, Ordering::AcqRel) || round.next <= now;
+        let due: Vec<_> = {
+            let rounds = self.rounds.lock();
+            let due = rounds.iter().filter(is_due);
+            due.map(|round| (Arc::clone(&round.bell), Weak::clone(&round.ward))).collect()
+        };
+        for (bell, ward) in due {
+            if stop.load(Ordering::Acquire) {
+                break;
+            }
+            let look = || ward.upgrade().map_or(Stamp::MAX, |ward| ward.look(crew));
+            let next = catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| {
+                log::error!("the reaper panicked; it goes on");
+                clock::mono().plus(AFTER_PANIC)
+            });
+            let mut rounds = self.rounds.lock();
+            if let Some(round) = rounds.iter_mut().find(|round| Arc::ptr_eq(&round.bell, &bell)) {
+                round.next = next;
+            }
+        }
+        let rounds = self.rounds.lock();
+        let next = rounds.iter().map(|round| round.next).min();
+        next.unwrap_or(Stamp::MAX)
+    }
 }

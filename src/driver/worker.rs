@@ -3,48 +3,53 @@
 use std::io;
 use std::thread::{self, JoinHandle};
 
-use crate::sync::{self, Arc, AtomicBool, Ordering, Parker, Unparker};
+use crate::sync::{self, Arc, AtomicBool, Ordering};
 
-/// Runs until told to stop. Must never block on anything but its parker.
-#[derive(Debug)]
+/// Runs until told to stop. Must never block but where it can be woken.
 pub(crate) struct Worker {
     stop: Arc<AtomicBool>,
-    unparker: Unparker,
+    wake: Box<dyn Fn() + Send + Sync>,
     thread: Option<JoinHandle<()>>,
+    /// The process it was started in: a fork has none of its threads.
+    pid: u32,
 }
 
 impl Worker {
-    /// Starts a thread that runs `body` with its parker, until `body` returns or finds the flag
-    /// set.
+    /// Starts a thread that runs `body`, until it returns or finds the flag set; `wake` has it look
+    /// at the flag.
     pub(crate) fn start(
         name: String,
-        body: impl FnOnce(&Parker, &AtomicBool) + Send + 'static,
+        wake: impl Fn() + Send + Sync + 'static,
+        body: impl FnOnce(&AtomicBool) + Send + 'static,
     ) -> io::Result<Self> {
-        let parker = Parker::new();
-        let unparker = parker.unparker().clone();
         let stop = Arc::new(AtomicBool::new(false));
         let thread = sync::spawn(name, {
             let stop = Arc::clone(&stop);
-            move || body(&parker, &stop)
+            move || body(&stop)
         })?;
-        Ok(Self { stop, unparker, thread: Some(thread) })
-    }
-
-    pub(crate) fn unparker(&self) -> &Unparker {
-        &self.unparker
+        Ok(Self { stop, wake: Box::new(wake), thread: Some(thread), pid: std::process::id() })
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        self.unparker.unpark();
         let Some(thread) = self.thread.take() else { return };
+        if self.pid != std::process::id() {
+            return; // it runs in the parent, and whatever it holds is the parent's
+        }
+        self.stop.store(true, Ordering::Release);
+        (self.wake)();
         if thread.thread().id() == thread::current().id() {
             return; // a thread cannot wait for itself
         }
         if thread.join().is_err() {
             log::error!("a thread of the driver panicked");
         }
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
     }
 }

@@ -22,6 +22,11 @@ impl<C: Connector> Shared<C> {
         self.state.lock().core.advance_attempt(token, phase, false)
     }
 
+    /// The attempt waits for another thread; false if it need not go on.
+    pub(crate) fn requeue_attempt(&self, token: Token) -> bool {
+        self.state.lock().core.requeue_attempt(token)
+    }
+
     /// From here on the attempt can be interrupted through `duplicate`; false if it need not go
     /// on.
     pub(crate) fn shield(&self, token: Token, phase: Phase, duplicate: OwnedFd) -> bool {

@@ -39,7 +39,7 @@ impl<C: Connector> Home<C> {
         let grant = self.shared.state.lock().core.checkout(self.place, wall)?;
         let idle_for = grant.lease.idle_for;
         let held = Held::lend(grant);
-        if self.shared.is_plain && idle_for < self.shared.probe_after {
+        if self.shared.is_simple && idle_for < self.shared.probe_after {
             return Some(held);
         }
         self.look(held)
@@ -54,10 +54,14 @@ impl<C: Connector> Home<C> {
 
     fn objection(&self, held: &mut Held<C::Conn>) -> Option<CloseReason> {
         let Lease { was_idle, idle_for, uses, .. } = held.lease;
+        let shared = &*self.shared;
+        if let Err(panic) = shared.look_away(held) {
+            log::error!("{self}: a connector panicked in watch: {panic}");
+            return Some(CloseReason::ConnectorPanicked);
+        }
         if !was_idle {
             return None; // opened or judged a moment ago
         }
-        let shared = &*self.shared;
         let has_rested = idle_for >= shared.probe_after;
         // Before its first use, bytes are a greeting.
         let probe = |socket: &Socket| match socket.probe() {
@@ -91,6 +95,13 @@ impl<C: Connector> Home<C> {
         let shared = &*self.shared;
         match self.judge(&mut held) {
             Verdict::Ready => {
+                if !shared.is_simple {
+                    if let Err(panic) = shared.look_back(held.lease.token, &mut held) {
+                        log::error!("{self}: a connector panicked in watch: {panic}");
+                        self.discard(held, CloseReason::ConnectorPanicked);
+                        return;
+                    }
+                }
                 if !shared.is_waiting.load(Ordering::Relaxed) {
                     let (wall, token) = (clock::wall(), held.lease.token);
                     let mut state = shared.state.lock();
@@ -126,15 +137,18 @@ impl<C: Connector> Home<C> {
     }
 
     /// Frees the room of a connection that its user keeps.
-    pub(crate) fn detach(&self, lease: Lease) {
+    pub(crate) fn detach(&self, held: &mut Held<C::Conn>) {
+        if let Err(panic) = self.shared.stop_watching(held) {
+            log::error!("{self}: a connector panicked in watch: {panic}");
+        }
         let now = Now::read();
-        self.shared.transact(|core, fx| core.detach(lease.token, now, fx));
+        self.shared.transact(|core, fx| core.detach(held.lease.token, now, fx));
     }
 
     #[inline(always)]
     fn judge(&self, held: &mut Held<C::Conn>) -> Verdict {
         let shared = &*self.shared;
-        let Held { conn, lease } = held;
+        let Held { conn, lease, .. } = held;
         if std::thread::panicking() {
             return Verdict::Close(CloseReason::Panicked);
         }

@@ -11,8 +11,10 @@ mod seat;
 #[cfg(test)]
 mod tests;
 mod wait;
+mod watch;
 
 pub(crate) use self::judge::guarded;
+pub(crate) use self::watch::Watched;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,7 +25,7 @@ use smallvec::SmallVec;
 
 use crate::clock::{self, Deadline, Now, Stamp};
 use crate::config::Settings;
-use crate::connector::{Connector, Plan, sealed};
+use crate::connector::{Connector, Plan, Watch, sealed};
 use crate::core::{Action, Closing, Core, Effects, Grant, Lease, Stats, Token, Upkeep};
 use crate::error::{ConnectFailure, Phase};
 use crate::observe::{CloseReason, Closed, Connected, Observer};
@@ -58,6 +60,8 @@ pub(crate) struct Shared<C: Connector> {
     pub(crate) connector: C,
     /// Our own plain sockets: closed by the caller, judged without a net under user code.
     pub(crate) is_plain: bool,
+    /// Checking out and in is no more than a push and a pop: plain sockets, watched for ever.
+    is_simple: bool,
     pub(crate) settings: Settings,
     /// Tells pools apart on threads that work for several.
     pub(crate) id: u64,
@@ -79,13 +83,14 @@ pub(crate) struct Held<T> {
     pub(crate) conn: T,
     /// Of its present checkout, or of the last.
     pub(crate) lease: Lease,
+    pub(crate) watched: Watched,
 }
 
 pub(crate) type Boxed<C> = Box<Held<<C as Connector>::Conn>>;
 
 impl<T> Held<T> {
     pub(crate) fn new(conn: T) -> Box<Self> {
-        Box::new(Self { conn, lease: Lease::default() })
+        Box::new(Self { conn, lease: Lease::default(), watched: Watched::No })
     }
 
     /// Notes the terms of a checkout.
@@ -111,7 +116,7 @@ struct State<C: Connector> {
 /// What the driver does for a pool. Nothing here blocks.
 pub(crate) trait Hands<C: Connector>: Send + Sync {
     /// Has a connection opened.
-    fn connect(&self, home: Arc<Home<C>>, token: Token, deadline: Deadline);
+    fn connect(self: Arc<Self>, home: Arc<Home<C>>, token: Token, deadline: Deadline);
     /// Has a connection checked or settled.
     fn upkeep(
         &self,
@@ -121,13 +126,21 @@ pub(crate) trait Hands<C: Connector>: Send + Sync {
         upkeep: Upkeep,
         deadline: Deadline,
     );
+    /// Has the event loop end an attempt.
+    fn cancel(&self, token: Token);
+    /// Watches a connection, as far as it can be.
+    fn watch(&self, token: Token, watch: Watch<'_>) -> Watched;
+    /// Ends that.
+    fn unwatch(&self, watch: Watch<'_>);
     /// Has a connection closed.
     fn close(&self, home: Arc<Home<C>>, closing: Closing<Boxed<C>>);
     /// The thread that has this attempt counts no more.
     fn abandon(&self, token: Token);
     fn wake_reaper(&self);
     /// Tells the observer on its own thread; false if the queue is full.
-    fn observe(&self, event: Event) -> bool;
+    fn observe(&self, observer: &Arc<dyn Observer>, event: Event) -> bool;
+    /// This process is a child of the one that has the threads.
+    fn is_orphaned(&self) -> bool;
 }
 
 /// Something for the [`Observer`].
@@ -156,11 +169,18 @@ impl<C: Connector> State<C> {
     }
 }
 
+/// Whether connections must be taken off the watch while they are in use: where the system, or a
+/// setting, knows no better way.
+fn watches_while_idle(settings: &Settings) -> bool {
+    settings.portable_watch || !cfg!(any(target_os = "linux", target_os = "android"))
+}
+
 /// What is left to do after the lock: actions, with the endpoints and descriptors they concern.
 struct Deeds<C: Connector> {
     fx: Effects<Boxed<C>, Mailbox<Boxed<C>>>,
     homes: SmallVec<[Option<Arc<Home<C>>>; 2]>,
-    interrupted: SmallVec<[OwnedFd; 1]>,
+    /// For each action that interrupts, the duplicate of its socket if there is one.
+    interrupted: SmallVec<[(Token, Option<OwnedFd>); 1]>,
 }
 
 impl<C: Connector> Shared<C> {
@@ -179,6 +199,7 @@ impl<C: Connector> Shared<C> {
             settings.limits.check_after = None;
         }
         let is_plain = connector.is_plain(sealed::Token);
+        let is_simple = is_plain && !watches_while_idle(&settings);
         let seed = clock::mono().as_nanos() ^ id.rotate_left(32);
         let state = State {
             core: Core::new(settings.limits.clone(), seed),
@@ -189,6 +210,7 @@ impl<C: Connector> Shared<C> {
         Self {
             connector,
             is_plain,
+            is_simple,
             id,
             names: RwLock::new(Names::new()),
             seats: Mutex::default(),
@@ -207,15 +229,11 @@ impl<C: Connector> Shared<C> {
         debug_assert!(first.is_ok(), "bug: a pool's driver was started twice");
     }
 
-    pub(crate) fn has_hands(&self) -> bool {
-        self.hands.get().is_some()
-    }
-
     pub(crate) fn observer(&self) -> Option<&Arc<dyn Observer>> {
         self.observer.as_ref()
     }
 
-    fn hands(&self) -> Option<Arc<dyn Hands<C>>> {
+    pub(crate) fn hands(&self) -> Option<Arc<dyn Hands<C>>> {
         self.hands.get()?.upgrade()
     }
 
@@ -243,7 +261,8 @@ impl<C: Connector> Shared<C> {
                     Some(*endpoint)
                 }
                 Action::Interrupt(token) => {
-                    deeds.interrupted.extend(state.duplicates.remove(token));
+                    let duplicate = state.duplicates.remove(token);
+                    deeds.interrupted.push((*token, duplicate));
                     None
                 }
                 _ => None,
@@ -265,11 +284,8 @@ impl<C: Connector> Shared<C> {
         for mailbox in fx.hints {
             mailbox.unpark();
         }
-        for duplicate in interrupted {
-            // The call that blocks on this socket returns.
-            if let Err(error) = rustix::net::shutdown(&duplicate, rustix::net::Shutdown::Both) {
-                log::debug!("could not interrupt an attempt: {error}");
-            }
+        for (token, duplicate) in interrupted {
+            self.interrupt(token, duplicate);
         }
         for (action, home) in fx.actions.into_iter().zip(homes) {
             match (action, home) {
@@ -303,10 +319,26 @@ impl<C: Connector> Shared<C> {
                         log::error!("the drop of a connector's error panicked: {panic}");
                     }
                 }
-                // The duplicate, if there was one, was shut down above.
-                (Action::Interrupt(_), _) => {}
+                (Action::Interrupt(_), _) => {} // above, before anything that takes longer
                 (Action::Connect { .. } | Action::Upkeep { .. }, None) => {
                     debug_assert!(false, "bug: an endpoint with connections was forgotten");
+                }
+            }
+        }
+    }
+
+    /// Has a call that blocks on a socket return, or the event loop drop what it connects.
+    fn interrupt(&self, token: Token, duplicate: Option<OwnedFd>) {
+        match duplicate {
+            Some(duplicate) => {
+                let both = rustix::net::Shutdown::Both;
+                if let Err(error) = rustix::net::shutdown(&duplicate, both) {
+                    log::debug!("could not interrupt an attempt: {error}");
+                }
+            }
+            None => {
+                if let Some(hands) = self.hands() {
+                    hands.cancel(token);
                 }
             }
         }
@@ -332,6 +364,11 @@ impl<C: Connector> Shared<C> {
     /// Closes a connection that has left the pool: plain sockets here, all others on the crew.
     fn close_connection(&self, home: Option<Arc<Home<C>>>, closing: Closing<Boxed<C>>) {
         match (home, self.hands()) {
+            (_, Some(hands)) if hands.is_orphaned() && !self.is_plain => {
+                // A farewell on it would end the parent's.
+                std::mem::forget(closing.conn);
+                self.state.lock().closing -= 1;
+            }
             (Some(home), Some(hands)) if !self.is_plain => hands.close(home, closing),
             (home, _) => self.close_now(home.as_deref(), closing),
         }
@@ -339,7 +376,10 @@ impl<C: Connector> Shared<C> {
 
     /// Closes a connection on this thread.
     pub(crate) fn close_now(&self, home: Option<&Home<C>>, closing: Closing<Boxed<C>>) {
-        let Closing { conn, reason, born, .. } = closing;
+        let Closing { mut conn, reason, born, .. } = closing;
+        if let Err(panic) = self.stop_watching(&mut conn) {
+            log::error!("a connector panicked in watch: {panic}");
+        }
         if let Err(panic) = guarded(|| self.connector.close(conn.conn, reason)) {
             log::error!("a connector panicked while it closed a connection: {panic}");
         }
@@ -369,9 +409,13 @@ impl<C: Connector> Shared<C> {
         let Some(observer) = &self.observer else { return };
         match self.hands() {
             Some(hands) if sync::is_driver_thread() => {
-                if !hands.observe(event) {
+                if !hands.observe(observer, event) {
                     self.events_dropped.fetch_add(1, Ordering::Relaxed);
                 }
+            }
+            // The pool has ended, and this thread has other pools to see to.
+            None if sync::must_not_block() => {
+                self.events_dropped.fetch_add(1, Ordering::Relaxed);
             }
             _ => event.tell(&**observer),
         }

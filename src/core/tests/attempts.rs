@@ -99,7 +99,7 @@ fn an_attempt_that_no_thread_takes_up_fails_at_its_deadline_and_comes_too_late_a
     let connect = world.connect_of(A);
     world.pass(3_000);
     world.reap();
-    assert_eq!(world.failed(waiter), "no thread of the crew came free");
+    assert_eq!(world.failed(waiter), "no thread of the pool came free for it");
     assert!(!world.start(connect.token, false));
     assert_eq!((world.stats().abandoned(), world.stats().total()), (0, 0));
 }

@@ -1,5 +1,11 @@
 //! What can go wrong, and how it reads.
 
+mod failure;
+
+pub use self::failure::Failure;
+
+pub(crate) use self::failure::ConnectFailure;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -71,115 +77,6 @@ impl fmt::Display for Phase {
             Self::Open => "open",
             Self::Check => "check",
         })
-    }
-}
-
-/// What kind of failure kept a connection from being opened.
-///
-/// ```
-/// use warmline::Failure;
-///
-/// assert_eq!(Failure::Refused.to_string(), "refused");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Failure {
-    /// The peer's machine answered that nobody listens there.
-    Refused,
-    /// No way leads there.
-    Unreachable,
-    /// Nothing came back within [`connect_timeout`](crate::Builder::connect_timeout).
-    Timeout,
-    /// The name could not be resolved.
-    Dns,
-    /// This machine or process ran out of something: descriptors, ports, threads. It says nothing
-    /// about the peer.
-    Local,
-    /// The connector panicked.
-    Panic,
-    /// Anything else, such as a refused login; the error's source tells.
-    Other,
-}
-
-impl Failure {
-    /// Sorts an error that a socket or a connector reported.
-    pub(crate) fn of(error: &(dyn StdError + 'static)) -> Self {
-        let Some(io_error) = error.downcast_ref::<io::Error>() else {
-            return error.source().map_or(Self::Other, Self::of);
-        };
-        match (Self::of_io(io_error), io_error.get_ref()) {
-            // An error wrapped in an `io::Error` is not its source but what it holds.
-            (Self::Other, Some(inner)) => Self::of(inner),
-            (failure, _) => failure,
-        }
-    }
-
-    fn of_io(error: &io::Error) -> Self {
-        use rustix::io::Errno;
-
-        // Descriptors, memory and ports run out on this side.
-        const LOCAL: &[Errno] = &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-        if let Some(code) = error.raw_os_error() {
-            if LOCAL.iter().any(|errno| errno.raw_os_error() == code) {
-                return Self::Local;
-            }
-        }
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused => Self::Refused,
-            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::Unreachable,
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Timeout,
-            io::ErrorKind::AddrNotAvailable => Self::Local,
-            _ => Self::Other,
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Refused => "refused",
-            Self::Unreachable => "unreachable",
-            Self::Timeout => "timeout",
-            Self::Dns => "dns",
-            Self::Local => "local",
-            Self::Panic => "panic",
-            Self::Other => "other",
-        })
-    }
-}
-
-/// An attempt to connect that failed. Shared by all who waited for it.
-#[derive(Debug)]
-pub(crate) struct ConnectFailure {
-    pub(crate) failure: Failure,
-    pub(crate) phase: Phase,
-    pub(crate) took: Duration,
-    pub(crate) cause: BoxError,
-}
-
-impl ConnectFailure {
-    /// An attempt that had not ended by its deadline.
-    pub(crate) fn timed_out(phase: Phase, took: Duration) -> Self {
-        let cause = "did not end by its deadline".into();
-        Self { failure: Failure::Timeout, phase, took, cause }
-    }
-
-    /// An attempt for which no thread came free.
-    pub(crate) fn no_thread(took: Duration) -> Self {
-        let cause = "no thread of the crew came free".into();
-        Self { failure: Failure::Local, phase: Phase::Queue, took, cause }
-    }
-}
-
-impl fmt::Display for ConnectFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} failed after {:.0?}: {}", self.phase, self.took, self.cause)
-    }
-}
-
-impl StdError for ConnectFailure {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&*self.cause)
     }
 }
 
@@ -260,7 +157,6 @@ struct Inner {
     message: String,
     /// The last failed attempt, and how long ago it ended if that was not just now.
     failure: Option<(Arc<ConnectFailure>, Option<Duration>)>,
-    source: Option<BoxError>,
 }
 
 impl Error {
@@ -273,7 +169,6 @@ impl Error {
             counts: None,
             message: message.into(),
             failure: None,
-            source: None,
         }))
     }
 
@@ -294,9 +189,13 @@ impl Error {
         )
     }
 
+    /// The threads that would have to connect could not be started.
     pub(crate) fn driver(cause: io::Error) -> Self {
-        let mut error = Self::new(ErrorKind::Connect, "could not start a thread of the driver");
-        error.0.source = Some(Box::new(cause));
+        let mut error = Self::new(ErrorKind::Connect, "could not start the threads of the pool");
+        let (phase, took) = (Phase::Queue, Duration::ZERO);
+        let failure = ConnectFailure { failure: Failure::Local, phase, took, cause: cause.into() };
+        error.0.phase = Some(phase);
+        error.0.failure = Some((Arc::new(failure), None));
         error
     }
 
@@ -409,10 +308,8 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        if let Some((failure, _)) = &self.0.failure {
-            return Some(&**failure);
-        }
-        self.0.source.as_deref().map(|source| source as _)
+        let (failure, _) = self.0.failure.as_ref()?;
+        Some(&**failure)
     }
 }
 
@@ -471,14 +368,6 @@ mod tests {
         assert_eq!(error.failure(), Some(Failure::Refused));
         let source = error.source().and_then(StdError::source).expect("the cause of the attempt");
         assert_eq!(source.to_string(), "connection refused");
-    }
-
-    #[test]
-    fn running_out_of_descriptors_is_not_held_against_the_peer() {
-        let error = io::Error::from(rustix::io::Errno::MFILE);
-        assert_eq!(Failure::of(&error), Failure::Local);
-        let deep: BoxError = Box::new(io::Error::other(error));
-        assert_eq!(Failure::of(&*deep), Failure::Local);
     }
 
     #[test]

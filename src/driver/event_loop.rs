@@ -1,0 +1,170 @@
+//! The event loop: connects sockets without blocking, and learns that idle connections have died.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mio::{Events, Poll, Waker};
+
+use crate::clock;
+use crate::core::{Cut, Token};
+use crate::driver::connects::{self, Connects, Key, Order};
+use crate::driver::crew::Crew;
+use crate::driver::watch::{Watches, notice_of};
+use crate::driver::worker::Worker;
+use crate::sync::{self, Arc, AtomicBool, Mutex, Ordering};
+
+/// News of the system that one turn takes at the most.
+const MOST_EVENTS: usize = 256;
+/// The tag of the waker's word.
+const WAKER_TAG: u16 = Token::MOST_TAG;
+
+/// What other threads have of the loop.
+#[derive(Debug)]
+pub(crate) struct EventLoop {
+    inbox: Mutex<Inbox>,
+    waker: Waker,
+    pub(crate) watches: Watches,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    commands: Vec<Command>,
+    has_ended: bool,
+}
+
+pub(crate) enum Command {
+    Connect(Order),
+    /// Past its deadline, or not wanted any more.
+    Cancel(Key),
+    #[cfg(test)]
+    Panic,
+}
+
+impl EventLoop {
+    /// Starts the thread.
+    pub(crate) fn start(name: &str, crew: Crew) -> io::Result<(Arc<Self>, Worker)> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), mio::Token(waker_word()))?;
+        let registry = Arc::new(poll.registry().try_clone()?);
+        let watches = Watches::new(Arc::clone(&registry));
+        let this = Arc::new(Self { inbox: Mutex::default(), waker, watches });
+        let worker = Worker::start(
+            format!("{name}-loop"),
+            {
+                let this = Arc::clone(&this);
+                move || this.wake()
+            },
+            {
+                let this = Arc::clone(&this);
+                move |stop| this.run(poll, Connects::new(registry), &crew, stop)
+            },
+        )?;
+        Ok((this, worker))
+    }
+
+    /// Has the loop do something. After its end a command is dropped, and with it an order.
+    pub(crate) fn send(&self, command: Command) {
+        let mut inbox = self.inbox.lock();
+        if inbox.has_ended {
+            drop(inbox);
+            drop(command);
+            return;
+        }
+        let was_empty = inbox.commands.is_empty();
+        inbox.commands.push(command);
+        drop(inbox);
+        if was_empty {
+            self.wake(); // else somebody has, and it has not looked yet
+        }
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            log::error!("could not wake the event loop: {error}");
+        }
+    }
+
+    fn run(&self, mut poll: Poll, mut connects: Connects, crew: &Crew, stop: &AtomicBool) {
+        let _working = sync::working_for(sync::EVERY_POOL);
+        let mut events = Events::with_capacity(MOST_EVENTS);
+        while !stop.load(Ordering::Acquire) {
+            let turn = AssertUnwindSafe(|| self.turn(&mut poll, &mut events, &mut connects, crew));
+            match catch_unwind(turn) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    log::error!("the event loop cannot go on: {error}");
+                    break;
+                }
+                Err(_) => {
+                    log::error!("the event loop panicked; what it connected fails, and it goes on");
+                    let_fall(connects.take_all());
+                }
+            }
+        }
+        let mut inbox = self.inbox.lock();
+        inbox.has_ended = true;
+        let unread = std::mem::take(&mut inbox.commands);
+        drop(inbox);
+        let_fall((connects, unread));
+    }
+
+    /// Waits for news, and acts on it.
+    fn turn(
+        &self,
+        poll: &mut Poll,
+        events: &mut Events,
+        connects: &mut Connects,
+        crew: &Crew,
+    ) -> io::Result<()> {
+        match poll.poll(events, connects.pause(clock::mono())) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        for event in &*events {
+            let (tag, of) = Cut::unpack(event.token().0);
+            match tag {
+                WAKER_TAG => {}
+                connects::TAG => connects.ready(of),
+                tag => {
+                    if let Some(ward) = self.watches.ward(tag) {
+                        ward.noticed(of, notice_of(event), crew);
+                    }
+                }
+            }
+        }
+        let commands = std::mem::take(&mut self.inbox.lock().commands);
+        let now = clock::mono();
+        for command in commands {
+            match command {
+                Command::Connect(order) => connects.add(order, now),
+                Command::Cancel(key) => connects.cancel(key),
+                #[cfg(test)]
+                Command::Panic => std::panic::panic_any("as the test says"),
+            }
+        }
+        connects.advance(now);
+        Ok(())
+    }
+}
+
+fn waker_word() -> usize {
+    Token::default().pack(WAKER_TAG).unwrap_or(usize::MAX)
+}
+
+/// Drops what may have orders in it: each of them then fails.
+fn let_fall<T>(orders: T) {
+    if catch_unwind(AssertUnwindSafe(|| drop(orders))).is_err() {
+        log::error!("an attempt panicked while it was dropped");
+    }
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connect(_) => "Connect",
+            Self::Cancel(_) => "Cancel",
+            #[cfg(test)]
+            Self::Panic => "Panic",
+        })
+    }
+}

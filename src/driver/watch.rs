@@ -1,0 +1,159 @@
+//! Watching idle connections: what is registered for which pool, and under which word.
+//!
+//! On Linux a socket is registered once, edge-triggered, for the peer's farewell alone
+//! (`EPOLLRDHUP`): traffic wakes nobody. mio cannot express that interest, so it is added to mio's
+//! own instance beside it. The portable way asks for readability, and only while a connection is
+//! idle, or each answer would wake the loop.
+
+use std::collections::hash_map::Entry;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use foldhash::HashMap;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+
+use crate::clock::Stamp;
+use crate::connector::Watch;
+use crate::core::{Cut, Notice, Token};
+use crate::driver::crew::Crew;
+use crate::shared::Watched;
+use crate::sync::{Arc, Mutex, Weak};
+
+/// Pools with connections to watch, and the poll they are registered with.
+#[derive(Debug)]
+pub(crate) struct Watches {
+    registry: Arc<Registry>,
+    wards: Mutex<Wards>,
+}
+
+#[derive(Debug, Default)]
+struct Wards {
+    by_tag: HashMap<u16, Weak<dyn Ward>>,
+    last_tag: u16,
+}
+
+/// A pool, as the threads that work for all pools of a driver know it. Nothing here blocks.
+pub(crate) trait Ward: Send + Sync {
+    /// The loop saw something on one of its connections.
+    fn noticed(self: Arc<Self>, of: Cut, notice: Notice, crew: &Crew);
+    /// The reaper looks; returns when it must look again.
+    fn look(self: Arc<Self>, crew: &Crew) -> Stamp;
+}
+
+impl std::fmt::Debug for dyn Ward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ward")
+    }
+}
+
+/// The tag of no pool: the loop's own words have it.
+pub(crate) const LAST_TAG: u16 = Token::MOST_TAG - 1;
+
+impl Watches {
+    pub(crate) fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, wards: Mutex::default() }
+    }
+
+    /// A tag for the words of a pool's connections; `None` if there are too many pools.
+    pub(crate) fn admit(&self, ward: Weak<dyn Ward>) -> Option<u16> {
+        let mut wards = self.wards.lock();
+        // Round and round, so that a late event does not find another pool under its tag.
+        for _ in 0..LAST_TAG {
+            let tag = wards.last_tag % LAST_TAG + 1;
+            wards.last_tag = tag;
+            if let Entry::Vacant(free) = wards.by_tag.entry(tag) {
+                free.insert(ward);
+                return Some(tag);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn dismiss(&self, tag: u16) {
+        let gone = self.wards.lock().by_tag.remove(&tag);
+        drop(gone);
+    }
+
+    pub(crate) fn ward(&self, tag: u16) -> Option<Arc<dyn Ward>> {
+        self.wards.lock().by_tag.get(&tag)?.upgrade()
+    }
+
+    /// Watches a connection. One that cannot be watched is looked at before reuse only.
+    pub(crate) fn watch(
+        &self,
+        tag: u16,
+        token: Token,
+        watch: Watch<'_>,
+        portably: bool,
+    ) -> Watched {
+        let Some(word) = token.pack(tag) else { return Watched::No };
+        let (result, watched) = match watch {
+            Watch::Nothing => return Watched::No,
+            Watch::Socket(fd) if portably => {
+                (self.add_while_idle(fd.as_raw_fd(), word), Watched::WhileIdle)
+            }
+            Watch::Socket(fd) => self.add(fd, word),
+            Watch::Raw(fd) => (self.add_while_idle(fd, word), Watched::WhileIdle),
+        };
+        match result {
+            Ok(()) => watched,
+            Err(error) => {
+                log::debug!("could not watch a connection: {error}");
+                Watched::No
+            }
+        }
+    }
+
+    /// Ends what [`watch`](Watches::watch) began: before the descriptor is closed or given away,
+    /// since a duplicate of it would keep the registration alive.
+    pub(crate) fn unwatch(&self, watch: Watch<'_>) {
+        let raw = match watch {
+            Watch::Nothing => return,
+            Watch::Socket(fd) => fd.as_raw_fd(),
+            Watch::Raw(fd) => fd,
+        };
+        // A client may have closed its descriptor itself: it is not registered any more then.
+        let _not_registered = self.registry.deregister(&mut SourceFd(&raw));
+    }
+
+    fn add_while_idle(&self, fd: RawFd, word: usize) -> io::Result<()> {
+        let mut source = SourceFd(&fd);
+        let token = mio::Token(word);
+        match self.registry.register(&mut source, token, Interest::READABLE) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.registry.reregister(&mut source, token, Interest::READABLE)
+            }
+            result => result,
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn add(&self, fd: BorrowedFd<'_>, word: usize) -> (io::Result<()>, Watched) {
+        use rustix::event::epoll::{self, EventData, EventFlags};
+        use rustix::io::Errno;
+
+        let (data, interest) =
+            (EventData::new_u64(word as u64), EventFlags::RDHUP | EventFlags::ET);
+        let result = match epoll::add(&*self.registry, fd, data, interest) {
+            Err(Errno::EXIST) => epoll::modify(&*self.registry, fd, data, interest),
+            result => result,
+        };
+        (result.map_err(io::Error::from), Watched::Always)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn add(&self, fd: BorrowedFd<'_>, word: usize) -> (io::Result<()>, Watched) {
+        (self.add_while_idle(fd.as_raw_fd(), word), Watched::WhileIdle)
+    }
+}
+
+/// What an event says about a connection.
+pub(crate) fn notice_of(event: &mio::event::Event) -> Notice {
+    // Where only the farewell is asked for, mio knows no name for it: it is not readable.
+    if event.is_readable() && !event.is_read_closed() && !event.is_error() {
+        Notice::Readable
+    } else {
+        Notice::HungUp
+    }
+}

@@ -1,0 +1,141 @@
+//! Attempts to connect that failed: in what way, and how that reads.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::error::{BoxError, Phase};
+
+/// What kind of failure kept a connection from being opened.
+///
+/// ```
+/// use warmline::Failure;
+///
+/// assert_eq!(Failure::Refused.to_string(), "refused");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The peer's machine answered that nobody listens there.
+    Refused,
+    /// No way leads there.
+    Unreachable,
+    /// Nothing came back within [`connect_timeout`](crate::Builder::connect_timeout).
+    Timeout,
+    /// The name could not be resolved.
+    Dns,
+    /// This machine or process ran out of something: descriptors, ports, threads. It says nothing
+    /// about the peer.
+    Local,
+    /// The connector panicked.
+    Panic,
+    /// Anything else, such as a refused login; the error's source tells.
+    Other,
+}
+
+impl Failure {
+    /// Sorts an error that a socket or a connector reported.
+    pub(crate) fn of(error: &(dyn StdError + 'static)) -> Self {
+        let Some(io_error) = error.downcast_ref::<io::Error>() else {
+            return error.source().map_or(Self::Other, Self::of);
+        };
+        match (Self::of_io(io_error), io_error.get_ref()) {
+            // An error wrapped in an `io::Error` is not its source but what it holds.
+            (Self::Other, Some(inner)) => Self::of(inner),
+            (failure, _) => failure,
+        }
+    }
+
+    fn of_io(error: &io::Error) -> Self {
+        use rustix::io::Errno;
+
+        // Descriptors, memory and ports run out on this side.
+        const LOCAL: &[Errno] = &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        if let Some(code) = error.raw_os_error() {
+            if LOCAL.iter().any(|errno| errno.raw_os_error() == code) {
+                return Self::Local;
+            }
+        }
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::Unreachable,
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Timeout,
+            io::ErrorKind::AddrNotAvailable => Self::Local,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Dns => "dns",
+            Self::Local => "local",
+            Self::Panic => "panic",
+            Self::Other => "other",
+        })
+    }
+}
+
+/// An attempt to connect that failed. Shared by all who waited for it.
+#[derive(Debug)]
+pub(crate) struct ConnectFailure {
+    pub(crate) failure: Failure,
+    pub(crate) phase: Phase,
+    pub(crate) took: Duration,
+    pub(crate) cause: BoxError,
+}
+
+impl ConnectFailure {
+    /// An attempt that had not ended by its deadline.
+    pub(crate) fn timed_out(phase: Phase, took: Duration) -> Self {
+        let cause = "did not end by its deadline".into();
+        Self { failure: Failure::Timeout, phase, took, cause }
+    }
+
+    /// An attempt for which no thread came free.
+    pub(crate) fn no_thread(took: Duration) -> Self {
+        let cause = "no thread of the pool came free for it".into();
+        Self { failure: Failure::Local, phase: Phase::Queue, took, cause }
+    }
+
+    /// An attempt that the thread which had it let fall: a bug here, or the end of that thread.
+    pub(crate) fn dropped(took: Duration) -> Self {
+        let cause = "the thread of the pool that had it has failed".into();
+        Self { failure: Failure::Local, phase: Phase::Queue, took, cause }
+    }
+
+    /// This machine or process ran out of something that other connections hold.
+    pub(crate) fn is_shortage(&self) -> bool {
+        self.failure == Failure::Local && self.phase != Phase::Queue
+    }
+}
+
+impl fmt::Display for ConnectFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} failed after {:.0?}: {}", self.phase, self.took, self.cause)
+    }
+}
+
+impl StdError for ConnectFailure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_out_of_descriptors_is_not_held_against_the_peer() {
+        let error = io::Error::from(rustix::io::Errno::MFILE);
+        assert_eq!(Failure::of(&error), Failure::Local);
+        let deep: BoxError = Box::new(io::Error::other(error));
+        assert_eq!(Failure::of(&*deep), Failure::Local);
+    }
+}

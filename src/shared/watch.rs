@@ -1,0 +1,76 @@
+//! Having idle connections watched by the event loop.
+
+use crate::clock::Now;
+use crate::connector::Connector;
+use crate::core::{Cut, Notice, Token};
+use crate::shared::{Held, Shared, guarded};
+
+/// How a connection is watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// Not at all: it is looked at before reuse only.
+    #[default]
+    No,
+    /// From its opening to its end, for the peer's farewell: traffic is no event.
+    Always,
+    /// While it is idle, as it is now: any bytes are an event.
+    WhileIdle,
+    /// It would be, but is out of the idle ones.
+    NotNow,
+}
+
+impl<C: Connector> Shared<C> {
+    /// Begins to watch a new connection, before anybody can reach it.
+    ///
+    /// # Errors
+    ///
+    /// The connector's panic.
+    pub(crate) fn watch(&self, token: Token, held: &mut Held<C::Conn>) -> Result<(), String> {
+        let Some(hands) = self.hands() else { return Ok(()) };
+        let conn = &held.conn;
+        held.watched = if self.is_plain {
+            hands.watch(token, self.connector.watch(conn))
+        } else {
+            guarded(|| hands.watch(token, self.connector.watch(conn)))?
+        };
+        Ok(())
+    }
+
+    /// A connection leaves the idle ones: its traffic is its user's.
+    pub(crate) fn look_away(&self, held: &mut Held<C::Conn>) -> Result<(), String> {
+        if held.watched == Watched::WhileIdle {
+            self.unwatch(&held.conn)?;
+            held.watched = Watched::NotNow;
+        }
+        Ok(())
+    }
+
+    /// A connection is about to be idle again.
+    pub(crate) fn look_back(&self, token: Token, held: &mut Held<C::Conn>) -> Result<(), String> {
+        if held.watched == Watched::NotNow { self.watch(token, held) } else { Ok(()) }
+    }
+
+    /// Ends the watch for good: before the connection is closed or given away, since a duplicate
+    /// of its descriptor would keep it alive.
+    pub(crate) fn stop_watching(&self, held: &mut Held<C::Conn>) -> Result<(), String> {
+        match std::mem::take(&mut held.watched) {
+            Watched::Always | Watched::WhileIdle => self.unwatch(&held.conn),
+            Watched::No | Watched::NotNow => Ok(()),
+        }
+    }
+
+    fn unwatch(&self, conn: &C::Conn) -> Result<(), String> {
+        let Some(hands) = self.hands() else { return Ok(()) };
+        if self.is_plain {
+            hands.unwatch(self.connector.watch(conn));
+            return Ok(());
+        }
+        guarded(|| hands.unwatch(self.connector.watch(conn)))
+    }
+
+    /// The event loop saw something.
+    pub(crate) fn notice(&self, of: Cut, notice: Notice) {
+        let now = Now::read();
+        self.transact(|core, fx| core.notice(of, notice, now, fx));
+    }
+}
