@@ -11,6 +11,8 @@ mod report;
 mod rng;
 mod server;
 mod spread;
+mod tasks;
+mod weigh;
 
 pub use crate::alloc::Counting;
 pub use crate::block_on::block_on;
@@ -18,5 +20,7 @@ pub use crate::clock::{cpu_ns, now_ns};
 pub use crate::histogram::Histogram;
 pub use crate::report::{is_quick, is_wanted, note, result, version};
 pub use crate::rng::Rng;
-pub use crate::server::{Server, allow_descriptors};
-pub use crate::spread::Spread;
+pub use crate::server::{Server, allow_descriptors, allow_most_descriptors};
+pub use crate::spread::{Spread, percentile};
+pub use crate::tasks::Cost;
+pub use crate::weigh::{Weighing, Weight};

@@ -44,3 +44,14 @@ pub fn allow_descriptors(count: u64) -> io::Result<()> {
     setrlimit(Resource::Nofile, Rlimit { current: Some(count), maximum: limit.maximum })?;
     Ok(())
 }
+
+/// Sees to it that the process may have `count` descriptors, or as many as the system allows;
+/// returns how many it may have.
+#[must_use]
+pub fn allow_most_descriptors(count: u64) -> u64 {
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(count).min(count);
+    match allow_descriptors(most) {
+        Ok(()) => getrlimit(Resource::Nofile).current.unwrap_or(most),
+        Err(_) => getrlimit(Resource::Nofile).current.unwrap_or(0),
+    }
+}

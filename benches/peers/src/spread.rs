@@ -21,13 +21,8 @@ impl Spread {
     /// If there is none.
     #[must_use]
     pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
-        let mut values = Vec::from_iter(values);
-        values.sort_by(f64::total_cmp);
-        let at = |share: f64| {
-            let place = share * (values.len() - 1) as f64;
-            let (low, high) = (values[place.floor() as usize], values[place.ceil() as usize]);
-            low + (high - low) * place.fract()
-        };
+        let values = Vec::from_iter(values);
+        let at = |share| percentile(&values, share);
         Self { p10: at(0.1), median: at(0.5), p90: at(0.9) }
     }
 
@@ -36,6 +31,20 @@ impl Spread {
     pub fn of_ratios(of: &[f64], to: &[f64]) -> Self {
         Self::of(of.iter().zip(to).map(|(of, to)| of / to))
     }
+}
+
+/// The value that a `share` (0 to 1) of `values` does not exceed; between two of them, in proportion.
+///
+/// # Panics
+///
+/// If there are none.
+#[must_use]
+pub fn percentile(values: &[f64], share: f64) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let place = share * (values.len() - 1) as f64;
+    let (low, high) = (values[place.floor() as usize], values[place.ceil() as usize]);
+    low + (high - low) * place.fract()
 }
 
 /// The noise, `p10..p90`, with the precision asked for.

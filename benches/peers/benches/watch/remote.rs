@@ -1,0 +1,240 @@
+//! The server: another process, this program started by itself. Orders go to it line by line, and
+//! each is answered by one line once it is done.
+
+use std::env;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use peers::now_ns;
+use rustix::fd::OwnedFd;
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, connect, listen, socket_with,
+    sockopt::set_socket_linger,
+};
+
+/// Tells this program, started by itself, to be the server.
+const SERVE: &str = "--serve";
+/// More than connect at once.
+const BACKLOG: i32 = 4096;
+
+/// How the server ends connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By `close(2)` alone: a FIN.
+    Farewell,
+    /// With a time to linger of zero: an RST.
+    Reset,
+}
+
+impl End {
+    const fn order(self) -> &'static str {
+        match self {
+            Self::Farewell => "close",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+/// A server in another process. Its drop ends it.
+pub(crate) struct Remote {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Remote {
+    pub(crate) fn start() -> Self {
+        let program = env::current_exe().expect("a program has a path");
+        let mut command = Command::new(program);
+        command.arg(SERVE).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("a second process");
+        let orders = child.stdin.take();
+        let answers = BufReader::new(child.stdout.take().expect("it is piped"));
+        Self { child, orders, answers }
+    }
+
+    /// Opens a listener.
+    pub(crate) fn listen(&mut self) -> SocketAddr {
+        self.order("listen");
+        self.address()
+    }
+
+    /// Opens a listener that never accepts and whose backlog is full: connecting to it hangs.
+    pub(crate) fn hang(&mut self) -> SocketAddr {
+        self.order("hang");
+        self.address()
+    }
+
+    /// Has so many connections accepted and kept open, while `connect` opens them.
+    pub(crate) fn accept<R>(
+        &mut self,
+        at: SocketAddr,
+        count: usize,
+        connect: impl FnOnce() -> R,
+    ) -> R {
+        self.order(&format!("accept {} {count}", at.port()));
+        let result = connect();
+        self.answer();
+        result
+    }
+
+    /// The same, but what comes on them is sent back.
+    pub(crate) fn echo<R>(
+        &mut self,
+        at: SocketAddr,
+        count: usize,
+        connect: impl FnOnce() -> R,
+    ) -> R {
+        self.order(&format!("echo {} {count}", at.port()));
+        let result = connect();
+        self.answer();
+        result
+    }
+
+    /// Has all connections that were accepted ended, while `watch` looks on. Returns also when the
+    /// first was about to be closed, and when the last was.
+    pub(crate) fn end_all<R>(&mut self, end: End, watch: impl FnOnce() -> R) -> (R, u64, u64) {
+        self.order(end.order());
+        let result = watch();
+        let answer = self.answer();
+        let mut stamps = answer.split(' ').map(|stamp| stamp.parse().expect("a stamp"));
+        let mut next = || stamps.next().expect("two stamps");
+        (result, next(), next())
+    }
+
+    fn address(&mut self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.answer().parse().expect("a port")).into()
+    }
+
+    fn order(&mut self, order: &str) {
+        let orders = self.orders.as_mut().expect("it is there until the drop");
+        // In one piece, so that it wakes the server once.
+        orders.write_all(format!("{order}\n").as_bytes()).expect("the server listens");
+    }
+
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("the server answers");
+        assert!(!line.is_empty(), "the server has ended");
+        line.trim().to_owned()
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        // It may be waiting for connections that will not come.
+        let _ended_before = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+/// True in the process that is to be the server.
+pub(crate) fn is_asked_to_serve() -> bool {
+    env::args().any(|argument| argument == SERVE)
+}
+
+/// Obeys until there are no more orders.
+pub(crate) fn serve() -> io::Result<()> {
+    let mut server = Server::default();
+    for order in io::stdin().lines() {
+        let answer = server.obey(&order?)?;
+        writeln!(io::stdout(), "{answer}")?;
+    }
+    Ok(())
+}
+
+/// What the server has.
+#[derive(Default)]
+struct Server {
+    listeners: Vec<TcpListener>,
+    accepted: Vec<TcpStream>,
+    /// What fills backlogs.
+    fillers: Vec<OwnedFd>,
+}
+
+impl Server {
+    fn obey(&mut self, order: &str) -> io::Result<String> {
+        let mut words = order.split(' ');
+        let verb = words.next().unwrap_or_default();
+        let mut number = || words.next().and_then(|word| word.parse::<usize>().ok()).unwrap_or(0);
+        match verb {
+            "listen" => self.listen(BACKLOG),
+            "hang" => self.hang(),
+            "accept" => {
+                let streams = self.accept(number(), number())?;
+                self.accepted.extend(streams);
+                Ok("done".to_owned())
+            }
+            "echo" => {
+                for stream in self.accept(number(), number())? {
+                    thread::spawn(move || send_back(stream));
+                }
+                Ok("done".to_owned())
+            }
+            "close" => Ok(self.close()),
+            "reset" => {
+                for stream in &self.accepted {
+                    set_socket_linger(stream, Some(Duration::ZERO))?;
+                }
+                Ok(self.close())
+            }
+            _ => Err(io::Error::other(format!("no such order: {order}"))),
+        }
+    }
+
+    fn listen(&mut self, backlog: i32) -> io::Result<String> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listen(&listener, backlog)?;
+        let port = listener.local_addr()?.port();
+        self.listeners.push(listener);
+        Ok(port.to_string())
+    }
+
+    fn hang(&mut self) -> io::Result<String> {
+        let answer = self.listen(0)?;
+        let address = self.listeners.last().map(TcpListener::local_addr);
+        let address = address.ok_or(io::ErrorKind::NotFound)??;
+        for _ in 0..4 {
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            let filler = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+            let _in_progress = connect(&filler, &address);
+            self.fillers.push(filler);
+        }
+        Ok(answer)
+    }
+
+    fn accept(&self, port: usize, count: usize) -> io::Result<Vec<TcpStream>> {
+        let mut listeners = self.listeners.iter();
+        let is_meant = |listener: &&TcpListener| {
+            listener.local_addr().is_ok_and(|address| usize::from(address.port()) == port)
+        };
+        let listener = listeners.find(is_meant).ok_or(io::ErrorKind::NotFound)?;
+        (0..count).map(|_| Ok(listener.accept()?.0)).collect()
+    }
+
+    fn close(&mut self) -> String {
+        let streams = std::mem::take(&mut self.accepted);
+        let began = now_ns();
+        for stream in streams {
+            drop(stream);
+        }
+        format!("{began} {}", now_ns())
+    }
+}
+
+/// Sends back whatever comes, to the end.
+fn send_back(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = [0; 4096];
+    loop {
+        let read = stream.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(());
+        }
+        stream.write_all(buffer.get(..read).unwrap_or_default())?;
+    }
+}
