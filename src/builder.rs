@@ -52,7 +52,8 @@ impl<C: Connector> Pool<C> {
 }
 
 impl<C: Connector> Builder<C> {
-    /// The name of the pool in logs, and of its threads. Default: "warmline".
+    /// The name of the pool in logs, and of its threads if it has a driver of its own. Default:
+    /// "warmline".
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.config.name = Some(name.into());
         self
@@ -90,7 +91,8 @@ impl<C: Connector> Builder<C> {
     /// Idle connections to keep ready for each endpoint that there is a handle to, or that was
     /// used within `idle_timeout`. Default: 0.
     ///
-    /// They too end with `idle_timeout` and `max_lifetime`; others take their place.
+    /// They too end with `idle_timeout` and `max_lifetime`, or because the peer closes them; others
+    /// take their place.
     pub fn min_idle(mut self, least: usize) -> Self {
         self.config.min_idle = Some(least);
         self
@@ -99,8 +101,10 @@ impl<C: Connector> Builder<C> {
     /// Connections to one endpoint being opened at the same time. Default: 16. All endpoints
     /// together: 64, or this if it is more.
     ///
-    /// In this version each takes a thread, of which an endpoint gets 16 and all together 48; more
-    /// wait for one, while their `connect_timeout` runs.
+    /// Sockets are connected by one thread, however many. Only a name's look-up and
+    /// [`Connector::open`] of other connectors than [`TcpConnector`](crate::TcpConnector) and
+    /// `UnixConnector` take a thread each, of which an endpoint gets 16 and
+    /// all together 48; more wait for one, while their `connect_timeout` runs.
     pub fn max_connecting(mut self, most: usize) -> Self {
         self.config.max_connecting = Some(most);
         self
@@ -143,8 +147,12 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// How long opening a connection may take: name, socket and
-    /// [`Connector::open`] together, waiting for a thread included. Default: 3 s.
+    /// How long opening a connection may take: name, socket and [`Connector::open`] together,
+    /// waiting for a thread included. Default: 3 s.
+    ///
+    /// Of a name with several addresses each is tried in that time: three quarters of it are divided
+    /// among them, with 250 ms at the most, and 10 ms at the least, before the next is tried beside
+    /// it.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.config.connect_timeout = Some(timeout);
         self
@@ -162,6 +170,8 @@ impl<C: Connector> Builder<C> {
 
     /// A socket that was idle for longer is looked at before it goes out, for half a microsecond:
     /// bytes nobody asked for, or the peer's farewell, end it. Default: 50 ms.
+    ///
+    /// The farewell is noticed earlier where the connection is watched; bytes are not.
     pub fn probe_after(mut self, idle: Duration) -> Self {
         self.config.probe_after = Some(idle);
         self
@@ -197,7 +207,7 @@ impl<C: Connector> Builder<C> {
     ///
     /// A connection is then watched while it is idle only, which costs two system calls each time
     /// it is used, and bytes that arrive on it meanwhile end it at once. Elsewhere than on Linux it
-    /// is done so in any case: there to test and to compare with.
+    /// is done so in any case: this is there to test and to compare with.
     pub fn portable_watch(mut self, on: bool) -> Self {
         self.config.portable_watch = on;
         self
@@ -211,8 +221,9 @@ impl<C: Connector> Builder<C> {
 
     /// Whose threads work for the pool. Default: those of a driver of its own.
     ///
-    /// Pools that share one share its limits on blocking threads, and one slow observer delays the
-    /// events of all.
+    /// Pools of different connectors may share one. They share its limits on blocking threads then,
+    /// and one slow observer delays the events of all. Connections of 65,534 pools are watched (254
+    /// where a word has 32 bits); those of further ones are looked at before reuse only.
     pub fn driver(mut self, driver: &Driver) -> Self {
         self.driver = Some(driver.clone());
         self

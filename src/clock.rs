@@ -7,17 +7,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const WALL: ClockId = ClockId::RealtimeCoarse;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const WALL: ClockId = ClockId::Realtime;
-
 /// A point in time, in nanoseconds of the clock it was read from.
 ///
-/// Stamps that reach users are read from the monotonic clock (`CLOCK_MONOTONIC`), which all
-/// processes of a machine share.
+/// Stamps that reach users are read from the monotonic clock: on Unix `CLOCK_MONOTONIC`, which all
+/// processes of a machine share; on Windows each process has one of its own.
 ///
 /// ```
 /// use std::time::Duration;
@@ -67,21 +60,64 @@ pub(crate) const fn nanos(duration: Duration) -> u64 {
     if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
 }
 
-fn read(clock: ClockId) -> Stamp {
-    let time = clock_gettime(clock);
-    // Both parts are positive on the clocks used here, for the next 500 years.
-    Stamp((time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64))
-}
-
 /// The coarse wall clock: cheap, steps in ticks, and may be set by an operator.
 #[inline(always)]
 pub(crate) fn wall() -> Stamp {
-    read(WALL)
+    system::wall()
 }
 
 /// The precise monotonic clock.
 pub(crate) fn mono() -> Stamp {
-    read(ClockId::Monotonic)
+    system::mono()
+}
+
+#[cfg(unix)]
+mod system {
+    use rustix::time::{ClockId, clock_gettime};
+
+    use super::Stamp;
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const WALL: ClockId = ClockId::RealtimeCoarse;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const WALL: ClockId = ClockId::Realtime;
+
+    #[inline(always)]
+    pub(super) fn wall() -> Stamp {
+        read(WALL)
+    }
+
+    #[inline(always)]
+    pub(super) fn mono() -> Stamp {
+        read(ClockId::Monotonic)
+    }
+
+    fn read(clock: ClockId) -> Stamp {
+        let time = clock_gettime(clock);
+        // Both parts are positive on the clocks used here, for the next 500 years.
+        Stamp((time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64))
+    }
+}
+
+#[cfg(windows)]
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+mod system {
+    use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+    use super::{Stamp, nanos};
+    use crate::sync::OnceLock;
+
+    pub(super) fn wall() -> Stamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Stamp(nanos(since.unwrap_or_default()))
+    }
+
+    /// An `Instant` shows no number: counted from the first that this process has read.
+    pub(super) fn mono() -> Stamp {
+        static ZERO: OnceLock<Instant> = OnceLock::new();
+        let now = Instant::now();
+        Stamp(nanos(now.saturating_duration_since(*ZERO.get_or_init(|| now))))
+    }
 }
 
 /// What every transition of the core off the fast path is told about the time.

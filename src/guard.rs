@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use crate::clock;
@@ -11,6 +10,7 @@ use crate::connector::{Connector, Ended};
 use crate::observe::CloseReason;
 use crate::shared::{Boxed, Held, Home, guarded};
 use crate::sync::Arc;
+use crate::sys::{self, AsFd, BorrowedFd};
 
 /// A connection on loan from a pool. Goes back when dropped.
 ///
@@ -65,7 +65,8 @@ impl<C: Connector> PooledConn<C> {
         }
     }
 
-    /// Keeps the connection for good. The pool's room for it is free at once.
+    /// Keeps the connection for good. The pool's room for it is free at once, and nobody watches it
+    /// any more.
     ///
     /// # Examples
     ///
@@ -199,8 +200,14 @@ impl<C: Connector> AsFd for PooledConn<C>
 where
     C::Conn: AsFd,
 {
+    #[cfg(unix)]
     fn as_fd(&self) -> BorrowedFd<'_> {
-        (**self).as_fd()
+        sys::borrow(&**self)
+    }
+
+    #[cfg(windows)]
+    fn as_socket(&self) -> BorrowedFd<'_> {
+        sys::borrow(&**self)
     }
 }
 

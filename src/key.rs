@@ -1,9 +1,14 @@
 //! Names of endpoints: what makes two connections interchangeable.
 
+#[cfg(unix)]
+mod path;
+
+#[cfg(unix)]
+pub use self::path::SocketPath;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::Error;
@@ -209,82 +214,6 @@ impl Name<String> for str {
     }
 }
 
-/// The key of Unix-domain endpoints: the path of the socket.
-///
-/// ```
-/// use warmline::SocketPath;
-///
-/// let path = SocketPath::new("/run/redis.sock")?;
-/// assert_eq!(path.to_string(), "/run/redis.sock");
-/// assert!(SocketPath::new("").is_err());
-/// # Ok::<(), warmline::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SocketPath(PathBuf);
-
-impl SocketPath {
-    /// The endpoint at `path`.
-    ///
-    /// # Errors
-    ///
-    /// [`Config`](crate::ErrorKind::Config) if the path is empty or longer than the 107 bytes that
-    /// a socket address holds.
-    pub fn new(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        let path = path.into();
-        let len = path.as_os_str().len();
-        if len == 0 {
-            return Err(Error::config("the path of a Unix socket is empty"));
-        }
-        if len > 107 {
-            let path = path.display();
-            return Err(Error::config(format!("socket path \"{path}\" is longer than 107 bytes")));
-        }
-        Ok(Self(path))
-    }
-
-    /// The path.
-    #[must_use]
-    pub fn as_path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl fmt::Display for SocketPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.display().fmt(f)
-    }
-}
-
-impl Name<SocketPath> for str {
-    fn as_text(&self) -> Option<&str> {
-        Some(self)
-    }
-
-    fn to_key(&self) -> Result<Cow<'_, SocketPath>, Error> {
-        SocketPath::new(self).map(Cow::Owned)
-    }
-}
-
-impl Name<SocketPath> for Path {
-    fn as_text(&self) -> Option<&str> {
-        self.to_str()
-    }
-
-    fn to_key(&self) -> Result<Cow<'_, SocketPath>, Error> {
-        SocketPath::new(self).map(Cow::Owned)
-    }
-}
-
-impl Name<SocketPath> for PathBuf {
-    fn as_text(&self) -> Option<&str> {
-        self.to_str()
-    }
-
-    fn to_key(&self) -> Result<Cow<'_, SocketPath>, Error> {
-        SocketPath::new(self).map(Cow::Owned)
-    }
-}
-
 /// The key of a connector that has one endpoint: a database driver, an `r2d2` manager.
 ///
 /// ```
@@ -343,11 +272,5 @@ mod tests {
         }
         let long = format!("{}:80", "a".repeat(254));
         assert!(long.parse::<Address>().is_err());
-    }
-
-    #[test]
-    fn a_path_that_no_socket_address_holds_is_refused() {
-        assert!(SocketPath::new("/".repeat(107)).is_ok());
-        assert!(SocketPath::new("/".repeat(108)).is_err());
     }
 }

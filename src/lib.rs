@@ -9,7 +9,8 @@
 //!
 //! It is for threads that block. It needs no async runtime and offers no futures. It pools TCP and
 //! Unix sockets itself, and any other client through a [`Connector`]. It speaks no protocol: where
-//! a message ends is for the layer above to know. It needs a Unix system, and is tested on Linux.
+//! a message ends is for the layer above to know. It is tested on Linux, and compiles for
+//! [other systems](#systems).
 //!
 //! # First example
 //!
@@ -36,16 +37,17 @@
 //! # How it works
 //!
 //! ```text
-//!   your threads                       the pool                         its own threads
+//!   your threads                      the pool                      its own threads
 //!
-//!   get ────────────────▶ idle connections of that endpoint
-//!    │ none idle           newest first                                 crew: connects, resolves,
-//!    ├───── room ────────▶ a permit ─────────────────────────────────▶ runs Connector::open,
-//!    │ no room             waiters, oldest first ◀───── opened ──────── check, settle, close
-//!    └──── waits ────────▶                      ▲
-//!                                               │                      reaper: idle time-out,
-//!   drop ───▶ fit for others? ── yes ── hand over, or idle ──────────▶ lifetime, min_idle
-//!                    └─── no ─── closed, with a CloseReason
+//!   get ────────────────▶ idle connections of that endpoint ◀────── event loop: watches them,
+//!    │ none idle           newest first                              and connects sockets
+//!    ├───── room ────────▶ a permit ──────────────────────────────▶    │
+//!    │ no room             waiters, oldest first ◀───── opened ────────┤
+//!    └──── waits ────────▶                      ▲                    crew: looks up names, runs
+//!                                               │                    Connector::open, check,
+//!                                               │                    settle, close
+//!   drop ───▶ fit for others? ── yes ── hand over, or idle ────────▶ reaper: idle time-out,
+//!                    └─── no ─── closed, with a CloseReason          lifetime, min_idle
 //! ```
 //!
 //! A checkout takes the idle connection that was used last; only if there is none does it ask for
@@ -53,6 +55,17 @@
 //! connection that comes back is judged on the spot: [`Socket`] lists the rules for sockets,
 //! [`Connector::reset`] adds those of a protocol. Waiters keep their place; one that has waited for
 //! [`fair_after`](Builder::fair_after) is handed the next connection directly.
+//!
+//! Idle connections are watched. When the peer closes one, the pool closes it at once, without
+//! waiting for a checkout to find out; one that is in use is closed when it comes back. On Linux
+//! only the peer's farewell is waited for, so that traffic wakes no thread.
+//!
+//! The event loop connects sockets without blocking, all of them at once that the limits allow. A
+//! name with several addresses is tried by happy eyeballs (RFC 8305): families alternate, an
+//! address gets 250 ms before the next is tried beside it (less if there are too many of them for
+//! [`connect_timeout`](Builder::connect_timeout)), one that fails makes way at once, and when one
+//! answers the others are dropped. All that is one attempt with one permit. At its deadline it is
+//! dropped, wherever it is.
 //!
 //! The [architecture](_docs::architecture) page says more about the inside.
 //!
@@ -88,13 +101,24 @@
 //! returns those. If a reused connection turns out to have been closed by the server,
 //! [`Endpoint::run`] can repeat the exchange on another.
 //!
+//! What this process runs out of is not held against the server. If a socket cannot be made for
+//! want of descriptors or memory, and somebody waits for it, the pool closes the least
+//! recently used idle connection of another endpoint ([`MadeRoom`](CloseReason::MadeRoom)) and tries
+//! again, at once and then every 50 ms. With none to close, the error's
+//! [`failure`](Error::failure) is [`Failure::Local`].
+//!
 //! # Threads and locks
 //!
-//! A pool is plain memory until its first connect, which starts its driver: a reaper that sleeps
-//! until something is due, and a crew of threads that come on demand (64 at the most) and end after
-//! ten seconds without work. With an [`Observer`] there is one more. They carry the pool's
-//! [`name`](Builder::name). All of them end with the last [`Pool`] or [`Endpoint`];
-//! [`Pool::drain`] is the form that waits for that.
+//! A pool is plain memory until its first connect, which starts its [`Driver`]: an event loop and a
+//! reaper, which sleep until something happens or is due, and a crew for what may block: name
+//! look-ups and the connector's own code. Crew threads come on demand, 64 at the most, and end
+//! after ten seconds without work. With an [`Observer`] there is one more thread. Nothing ticks.
+//!
+//! Each pool has a driver of its own, whose threads carry the pool's [`name`](Builder::name), unless
+//! it is [given one](Builder::driver): a program with many pools can have them share theirs. The
+//! threads end with the last [`Pool`], [`Endpoint`] or [`Driver`]; that drop waits for event loop
+//! and reaper, which never block, and for nobody else. [`Pool::drain`] is the form that waits for
+//! connections and for the connector's calls.
 //!
 //! [`get`](Pool::get) blocks on its own hand-over and on nothing else, and keeps its deadline
 //! whatever a server, a name server or a connector does. Dropping a guard never waits for a peer.
@@ -103,7 +127,29 @@
 //! very thread it runs on, such as a checkout from [`Connector::open`] of the same pool, is
 //! [refused](ErrorKind::Rejected).
 //!
-//! After `fork` the child has none of these threads: it must make pools of its own.
+//! After `fork` the child has none of these threads. What would need them answers
+//! [`Closed`](ErrorKind::Closed) there, at once, and whatever the child closes or drops, the parent
+//! keeps its connections and they stay watched. An idle one could still be checked out in the
+//! child, since that asks nobody; it is the parent's all the same. A child must make pools of its
+//! own.
+//!
+//! # Systems
+//!
+//! Sockets are connected in the event loop everywhere. How idle ones are watched differs:
+//!
+//! | | hang-up of an idle connection | else |
+//! |---|---|---|
+//! | Linux, Android | noticed at once; traffic wakes no thread | tested |
+//! | macOS, FreeBSD, NetBSD | noticed at once; two system calls per use, to end the watch and to begin it again | compiles; no user time-out |
+//! | Windows | looked at before reuse, after [`probe_after`](Builder::probe_after) | compiles; as above; no Unix sockets; sockets stand in for descriptors |
+//!
+//! With [`portable_watch`](Builder::portable_watch) Linux does as macOS.
+//!
+//! On Windows a read that blocks in [`Connector::open`] is not ended from outside: it ends by the
+//! socket's time-out, which lies at the same deadline.
+//!
+//! On machines of 32 bits an event has room for less: beyond 8,192 connections of a pool, or 254
+//! pools of a [`Driver`], further ones are not watched and looked at before reuse only.
 //!
 //! # Features
 //!
@@ -115,10 +161,10 @@
 //!
 //! | level | what appears |
 //! |---|---|
-//! | error | a connector, an observer, or the drop of a key or an error panicked; a thread of the pool did, which is a bug here |
-//! | warn | no further thread could be started |
+//! | error | a connector, an observer, or the drop of a key or an error panicked; a thread of the driver did, which is a bug here, and goes on; the event loop cannot go on: connects fail from then on, and idle connections are looked at before reuse only |
+//! | warn | no further thread could be started; this machine or process ran out of what a connection needs (once a second at the most) |
 //! | info | nothing |
-//! | debug | each connection opened and closed, with its reason; each failed attempt, check and settling |
+//! | debug | each connection opened and closed, with its reason; each failed attempt, check and settling; what could not be watched |
 //! | trace | nothing |
 //!
 //! No bytes of an exchange are logged. Endpoints appear as their key displays itself, and failures
@@ -135,6 +181,7 @@
 
 // 0
 mod sync;
+mod sys;
 
 mod clock;
 
@@ -169,15 +216,19 @@ mod repeat;
 pub use crate::builder::Builder;
 pub use crate::clock::{Deadline, Stamp};
 pub use crate::config::Reuse;
+#[cfg(unix)]
+pub use crate::connector::UnixConnector;
 pub use crate::connector::{
     BoxConnector, Connector, Ended, Heartbeat, Look, Opening, Plan, Pulse, Reset, Socket,
-    SocketOptions, TcpConnector, TcpKeepalive, UnixConnector, Watch,
+    SocketOptions, TcpConnector, TcpKeepalive, Watch,
 };
 pub use crate::core::Stats;
 pub use crate::driver::Driver;
 pub use crate::error::{BoxError, Error, ErrorKind, Failure, Phase};
 pub use crate::guard::{Exchange, PooledConn};
-pub use crate::key::{Address, Name, One, SocketPath};
+#[cfg(unix)]
+pub use crate::key::SocketPath;
+pub use crate::key::{Address, Name, One};
 pub use crate::observe::{CloseReason, Closed, Connected, Observer};
 pub use crate::pool::{Endpoint, Pool};
 pub use crate::repeat::Repeat;

@@ -50,7 +50,8 @@ close_reasons! {
     Unfinished = "returned in the middle of an exchange",
     /// Bytes that nobody had asked for had arrived: a late answer, or somebody else's.
     StrayBytes = "bytes nobody asked for had arrived",
-    /// The peer closed it.
+    /// The peer closed it. An idle one that is watched ends as soon as that is noticed, others when
+    /// they come back or are about to be handed out.
     PeerClosed = "closed by the peer",
     /// A read or a write on it had failed, time-outs included.
     Failed = "a read or write had failed",
@@ -67,7 +68,8 @@ close_reasons! {
     Evicted = "evicted",
     /// More connections were idle than the settings allow.
     Surplus = "more idle than allowed",
-    /// Another endpoint needed its place under [`max_total`](crate::Builder::max_total).
+    /// Another endpoint needed its place under [`max_total`](crate::Builder::max_total), or its
+    /// descriptor when the process had no more.
     MadeRoom = "made room for another endpoint",
     /// It was opened, settled or checked too late: its deadline had passed.
     TooLate = "ready only after its deadline",
@@ -156,8 +158,8 @@ impl Connected {
         self.at
     }
 
-    /// How long it took to open: name, socket and [`Connector::open`](crate::Connector::open),
-    /// without the wait for a thread.
+    /// How long it took to open: name, socket and [`Connector::open`](crate::Connector::open), from
+    /// the moment that a thread took it up.
     #[must_use]
     pub const fn took(&self) -> Duration {
         self.took

@@ -40,7 +40,7 @@ impl<C: Connector> Handle<C> {
         }
         let starting = self.starting.enter();
         if self.tie.get().is_none() {
-            let tie = self.driver.tie(&self.shared).map_err(Error::driver)?;
+            let tie = self.driver.tie(&self.shared)?;
             let first = self.tie.set(tie);
             debug_assert!(first.is_ok(), "bug: a pool was tied to its driver twice");
         }
@@ -48,9 +48,8 @@ impl<C: Connector> Handle<C> {
         Ok(())
     }
 
-    /// True in a child process of the one whose threads work for the pool.
     fn is_orphaned(&self) -> bool {
-        self.tie.get().is_some_and(|tie| tie.is_orphaned())
+        self.shared.is_orphaned()
     }
 }
 
@@ -69,9 +68,14 @@ impl<C: Connector> Drop for Handle<C> {
 
 /// A pool of connections, to any number of endpoints. Cloning makes a second handle to it.
 ///
-/// Costs plain memory until the first connect, which starts its driver: a reaper thread, and crew
-/// threads that come and go. When the last handle ([`Pool`] or [`Endpoint`]) is dropped, the pool
-/// is [closed](Pool::close), and that drop waits for the reaper, which never blocks.
+/// Costs plain memory until the first connect, which starts its [`Driver`]: an event loop, a
+/// reaper, and crew threads that come and go. When the last handle ([`Pool`] or [`Endpoint`]) is
+/// dropped, the pool is [closed](Pool::close). Unless others use the driver, that drop waits for
+/// event loop and reaper, which never block.
+///
+/// A pool that has connected once is of no use in a child process after `fork`: whatever waits
+/// there answers [`Closed`](crate::ErrorKind::Closed), and closing and dropping leave the parent's
+/// connections as they are.
 ///
 /// # Examples
 ///
@@ -116,7 +120,7 @@ impl<C: Connector> Pool<C> {
     /// # Blocking
     ///
     /// Until its deadline, on its own hand-over only: never on a connect, a name look-up or the
-    /// connector's code, which run on other threads.
+    /// connector's code, which other threads see to.
     ///
     /// # Errors
     ///

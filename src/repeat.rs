@@ -27,8 +27,9 @@ impl<C: Connector> Endpoint<C> {
     /// Runs one exchange, and repeats it on another connection iff the first turned out to be
     /// [stale](crate::Exchange::is_stale) and `repeat` allows it.
     ///
-    /// Each repeat uses up a connection that had died while it was idle; one that was opened for
-    /// this exchange is never followed by another. Where the pool cannot see what happened
+    /// The pool drops idle connections when their peer closes them; this is for those that it closes
+    /// at the moment of the request. Each repeat uses up a connection that had died while it was
+    /// idle; one that was opened for this exchange is never followed by another. Where the pool cannot see what happened
     /// ([`Connector::socket`] shows none), [`Repeat::Always`] repeats once after any error on a
     /// connection that had been idle. All checkouts together wait for
     /// [`checkout_timeout`](crate::Builder::checkout_timeout) at the most.

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
 pub(crate) use crossbeam_utils::CachePadded;
 pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
-pub(crate) use parking_lot::{Condvar, RwLock};
+pub(crate) use parking_lot::{Condvar, RwLock, RwLockReadGuard};
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 pub(crate) use std::sync::{Arc, OnceLock, Weak};
 
@@ -37,11 +37,14 @@ impl<T> Mutex<T> {
     #[inline(always)]
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         assert_unlocked();
-        let guard = self.0.lock();
-        if cfg!(debug_assertions) {
-            HELD.with(|held| held.set(held.get() + 1));
-        }
-        MutexGuard(guard)
+        MutexGuard::new(self.0.lock())
+    }
+
+    /// Takes the lock if it is free.
+    #[inline(always)]
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        assert_unlocked();
+        self.0.try_lock().map(MutexGuard::new)
     }
 }
 
@@ -62,7 +65,15 @@ impl Gate {
 #[derive(Debug)]
 pub(crate) struct MutexGuard<'a, T>(parking_lot::MutexGuard<'a, T>);
 
-impl<T> MutexGuard<'_, T> {
+impl<'a, T> MutexGuard<'a, T> {
+    #[inline(always)]
+    fn new(guard: parking_lot::MutexGuard<'a, T>) -> Self {
+        if cfg!(debug_assertions) {
+            HELD.with(|held| held.set(held.get() + 1));
+        }
+        Self(guard)
+    }
+
     /// Waits on `condvar` for at most `timeout`; true if it ran out.
     pub(crate) fn wait_for(&mut self, condvar: &Condvar, timeout: std::time::Duration) -> bool {
         condvar.wait_for(&mut self.0, timeout).timed_out()

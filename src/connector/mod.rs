@@ -1,28 +1,30 @@
 //! How connections are opened, and how they are judged.
 
 mod options;
+mod plan;
 mod socket;
 mod tcp;
+#[cfg(unix)]
 mod unix;
 
 pub use self::options::{SocketOptions, TcpKeepalive};
+pub use self::plan::{Opening, Plan};
 pub use self::socket::{Ended, Socket};
 pub use self::tcp::TcpConnector;
+#[cfg(unix)]
 pub use self::unix::UnixConnector;
 
+pub(crate) use self::plan::Start;
 pub(crate) use self::socket::Judgement;
 
 use std::fmt;
 use std::hash::Hash;
-use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, RawFd};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::Deadline;
-use crate::error::{BoxError, Error};
+use crate::error::BoxError;
 use crate::observe::CloseReason;
-use crate::sync::Arc;
+use crate::sys::{BorrowedFd, RawFd};
 
 pub(crate) mod sealed {
     /// Only this crate can name it, so only this crate can override what takes it.
@@ -103,9 +105,12 @@ pub trait Connector: Send + Sync + 'static {
         false
     }
 
-    /// What an event loop may watch while the connection is idle. Any thread; must not block.
+    /// What the event loop watches, so that a hang-up of the peer is noticed at once, where the
+    /// [system](crate#systems) can.
     ///
-    /// Nothing is watched in this version: idle connections are probed at checkout instead.
+    /// Asked once the connection is open, before anybody can reach it, and again before it is
+    /// closed or given away; where a connection can be watched only while it is idle, at every use.
+    /// The answer must be the same for all its life. Any thread; must not block.
     fn watch<'c>(&self, conn: &'c Self::Conn) -> Watch<'c> {
         let _unused = conn;
         Watch::Nothing
@@ -172,7 +177,7 @@ pub trait Connector: Send + Sync + 'static {
     /// # Blocking
     ///
     /// On a crew thread (after the driver's end: on the thread that drops it); may block, and is
-    /// never abandoned. At most eight of a pool's run at a time: those that hang hold up other
+    /// never abandoned. At most eight of a driver's run at a time: those that hang hold up other
     /// closes, but nothing else.
     fn close(&self, conn: Self::Conn, reason: CloseReason) {
         let _unused = reason;
@@ -180,159 +185,7 @@ pub trait Connector: Send + Sync + 'static {
     }
 }
 
-/// How a connection begins.
-///
-/// ```
-/// use std::time::Duration;
-/// use warmline::{Plan, SocketOptions};
-///
-/// let plan = Plan::host("db.example", 5432)
-///     .options(SocketOptions::new().read_timeout(Duration::from_secs(10)));
-/// # let _ = plan;
-/// ```
-#[derive(Clone, Debug)]
-pub struct Plan {
-    start: Start,
-    options: SocketOptions,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Start {
-    /// With nothing: `open` does it all.
-    Blocking,
-    Host(Box<str>, u16),
-    Addrs(Arc<[SocketAddr]>),
-    Path(PathBuf),
-}
-
-impl Plan {
-    const fn new(start: Start) -> Self {
-        Self { start, options: SocketOptions::new() }
-    }
-
-    /// With no socket: [`Connector::open`] does everything.
-    #[must_use]
-    pub const fn blocking() -> Self {
-        Self::new(Start::Blocking)
-    }
-
-    /// With a TCP socket to one of the addresses that `name` resolves to.
-    #[must_use]
-    pub fn host(name: impl Into<Box<str>>, port: u16) -> Self {
-        Self::new(Start::Host(name.into(), port))
-    }
-
-    /// With a TCP socket to one of these addresses, tried in order.
-    #[must_use]
-    pub fn addrs(addrs: impl Into<Arc<[SocketAddr]>>) -> Self {
-        Self::new(Start::Addrs(addrs.into()))
-    }
-
-    /// With a Unix-domain socket to this path.
-    #[must_use]
-    pub fn path(path: impl Into<PathBuf>) -> Self {
-        Self::new(Start::Path(path.into()))
-    }
-
-    /// Sets the options of the socket.
-    #[must_use]
-    pub fn options(mut self, options: SocketOptions) -> Self {
-        self.options = options;
-        self
-    }
-
-    pub(crate) const fn start(&self) -> &Start {
-        &self.start
-    }
-
-    pub(crate) const fn socket_options(&self) -> &SocketOptions {
-        &self.options
-    }
-
-    /// Refuses plans that could never work.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        match &self.start {
-            Start::Addrs(addrs) if addrs.is_empty() => {
-                return Err(Error::config("the connector's plan has no address"));
-            }
-            Start::Host(name, port) if name.is_empty() || *port == 0 => {
-                return Err(Error::config(format!("the connector's plan leads to {name}:{port}")));
-            }
-            Start::Path(path) if path.as_path() == Path::new("") => {
-                return Err(Error::config("the connector's plan has an empty path"));
-            }
-            _ => {}
-        }
-        self.options.check()
-    }
-}
-
-/// One attempt to connect, as [`Connector::open`] sees it.
-///
-/// ```
-/// use std::io::{Read, Write};
-/// use warmline::{Address, BoxError, Opening, Socket};
-///
-/// fn open(_: &Address, opening: &mut Opening) -> Result<Socket, BoxError> {
-///     let mut socket = opening.take_socket()?;
-///     socket.write_all(b"HELLO\n")?;
-///     let mut answer = [0; 3];
-///     socket.read_exact(&mut answer)?; // times out at the deadline
-///     if answer != *b"OK\n" {
-///         return Err("no welcome".into());
-///     }
-///     Ok(socket)
-/// }
-/// ```
-pub struct Opening {
-    socket: Option<Socket>,
-    deadline: Deadline,
-    is_wanted: Box<dyn Fn() -> bool + Send>,
-}
-
-impl Opening {
-    pub(crate) fn new(
-        socket: Option<Socket>,
-        deadline: Deadline,
-        is_wanted: Box<dyn Fn() -> bool + Send>,
-    ) -> Self {
-        Self { socket, deadline, is_wanted }
-    }
-
-    /// The connected socket, in blocking mode, its time-outs set to what is left until the
-    /// deadline. The plan's own time-outs are set once `open` has returned.
-    ///
-    /// # Errors
-    ///
-    /// If the plan asked for no socket, or it was taken already.
-    pub fn take_socket(&mut self) -> Result<Socket, BoxError> {
-        self.socket.take().ok_or_else(|| "the plan asked for no socket, or it was taken".into())
-    }
-
-    /// When this attempt must have ended.
-    #[must_use]
-    pub const fn deadline(&self) -> Deadline {
-        self.deadline
-    }
-
-    /// False once nobody waits for this attempt any more. It is not wrong to go on: the connection
-    /// becomes idle if there is room.
-    #[must_use]
-    pub fn is_wanted(&self) -> bool {
-        (self.is_wanted)()
-    }
-}
-
-impl fmt::Debug for Opening {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opening")
-            .field("socket", &self.socket)
-            .field("deadline", &self.deadline)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What an event loop may watch while a connection is idle.
+/// What the event loop watches of a connection.
 ///
 /// ```
 /// use warmline::{Socket, Watch};
@@ -346,9 +199,11 @@ impl fmt::Debug for Opening {
 pub enum Watch<'c> {
     /// Nothing: it is looked at before reuse only.
     Nothing,
-    /// A socket: its hang-up is noticed.
+    /// A socket (on Windows a `BorrowedSocket`): its hang-up is noticed, where the system can.
     Socket(BorrowedFd<'c>),
-    /// A descriptor of a client that shows no more than its number.
+    /// A descriptor (on Windows a `RawSocket`) of a client that shows no more than its number.
+    /// Watched while the connection is idle only: bytes that arrive then end it as well
+    /// ([`StrayBytes`](CloseReason::StrayBytes)), but for a greeting before its first use.
     Raw(RawFd),
 }
 

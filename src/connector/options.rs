@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use crate::error::Error;
+use crate::sys::{self, AsFd};
 
 /// When the system probes a silent TCP connection, and when it gives it up.
 ///
@@ -70,7 +71,7 @@ impl TcpKeepalive {
     /// TcpKeepalive::default().apply(&accepted)?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn apply(&self, socket: &impl std::os::fd::AsFd) -> io::Result<()> {
+    pub fn apply(&self, socket: &impl AsFd) -> io::Result<()> {
         self.apply_to(&SockRef::from(socket))
     }
 
@@ -113,8 +114,8 @@ impl Default for TcpKeepalive {
 
 /// Options of the sockets that a [`Plan`](crate::Plan) asks for.
 ///
-/// [`TcpConnector`](crate::TcpConnector) and [`UnixConnector`](crate::UnixConnector) have the same
-/// setters. What makes no sense is refused when an endpoint is first named, with
+/// [`TcpConnector`](crate::TcpConnector) and `UnixConnector` have the same setters. What makes no
+/// sense is refused when an endpoint is first named, with
 /// [`ErrorKind::Config`](crate::ErrorKind::Config); on Unix sockets the options of TCP are ignored.
 ///
 /// ```
@@ -297,9 +298,7 @@ impl SocketOptions {
         if let Some(keepalive) = &self.keepalive {
             keepalive.apply_to(socket)?;
         }
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        socket.set_tcp_user_timeout(self.user_timeout_in_force())?;
-        Ok(())
+        sys::set_user_timeout(socket, self.user_timeout_in_force())
     }
 }
 

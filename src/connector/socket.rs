@@ -2,18 +2,17 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+#[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 
 use crate::clock::Deadline;
 use crate::connector::{SocketOptions, Watch};
 use crate::observe::CloseReason;
 use crate::sync::{AtomicBool, Ordering};
+use crate::sys::{self, AsFd, BorrowedFd, OwnedFd, Peek};
 
 /// A connected TCP or Unix socket that remembers what happened to it.
 ///
@@ -67,7 +66,19 @@ pub struct Socket {
 #[derive(Debug)]
 enum Stream {
     Tcp(TcpStream),
+    #[cfg(unix)]
     Unix(UnixStream),
+}
+
+/// Does the same with a [`Stream`] of either kind.
+macro_rules! either {
+    ($of:expr, $stream:ident => $what:expr) => {
+        match $of {
+            Stream::Tcp($stream) => $what,
+            #[cfg(unix)]
+            Stream::Unix($stream) => $what,
+        }
+    };
 }
 
 /// Which options its user has changed.
@@ -135,6 +146,7 @@ impl Socket {
     }
 
     /// A Unix socket that has just been connected.
+    #[cfg(unix)]
     pub(crate) fn from_unix(stream: UnixStream, options: &SocketOptions) -> io::Result<Self> {
         stream.set_nonblocking(false)?;
         Self::new(Stream::Unix(stream)).with_timeouts(options)
@@ -177,17 +189,24 @@ impl Socket {
         self.fd().try_clone_to_owned()
     }
 
+    fn lend(&self) -> BorrowedFd<'_> {
+        self.borrowed.store(true, Ordering::Relaxed);
+        self.fd()
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.as_fd(),
-            Stream::Unix(stream) => stream.as_fd(),
-        }
+        either!(&self.stream, stream => sys::borrow(stream))
     }
 
     fn sock_ref(&self) -> SockRef<'_> {
+        either!(&self.stream, stream => SockRef::from(stream))
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
         match &self.stream {
-            Stream::Tcp(stream) => SockRef::from(stream),
-            Stream::Unix(stream) => SockRef::from(stream),
+            Stream::Tcp(stream) => Some(stream),
+            #[cfg(unix)]
+            Stream::Unix(_) => None,
         }
     }
 
@@ -213,10 +232,7 @@ impl Socket {
     /// A zero duration is refused; else what the system says.
     pub fn set_read_timeout(&mut self, timeout: impl Into<Option<Duration>>) -> io::Result<()> {
         self.changed.read_timeout = true;
-        match &self.stream {
-            Stream::Tcp(stream) => stream.set_read_timeout(timeout.into()),
-            Stream::Unix(stream) => stream.set_read_timeout(timeout.into()),
-        }
+        either!(&self.stream, stream => stream.set_read_timeout(timeout.into()))
     }
 
     /// How long one write may block; `None`: for ever. Put back when the connection returns.
@@ -226,10 +242,7 @@ impl Socket {
     /// A zero duration is refused; else what the system says.
     pub fn set_write_timeout(&mut self, timeout: impl Into<Option<Duration>>) -> io::Result<()> {
         self.changed.write_timeout = true;
-        match &self.stream {
-            Stream::Tcp(stream) => stream.set_write_timeout(timeout.into()),
-            Stream::Unix(stream) => stream.set_write_timeout(timeout.into()),
-        }
+        either!(&self.stream, stream => stream.set_write_timeout(timeout.into()))
     }
 
     /// Sets `TCP_NODELAY`; nothing on Unix sockets. Put back when the connection returns.
@@ -239,28 +252,19 @@ impl Socket {
     /// What the system says.
     pub fn set_nodelay(&mut self, on: bool) -> io::Result<()> {
         self.changed.nodelay = true;
-        match &self.stream {
-            Stream::Tcp(stream) => stream.set_nodelay(on),
-            Stream::Unix(_) => Ok(()),
-        }
+        self.tcp().map_or(Ok(()), |stream| stream.set_nodelay(on))
     }
 
     /// The peer's address; `None` on Unix sockets.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.peer_addr().ok(),
-            Stream::Unix(_) => None,
-        }
+        self.tcp()?.peer_addr().ok()
     }
 
     /// This side's address; `None` on Unix sockets.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.local_addr().ok(),
-            Stream::Unix(_) => None,
-        }
+        self.tcp()?.local_addr().ok()
     }
 
     /// Shuts down one or both directions. The connection is not reused.
@@ -270,10 +274,7 @@ impl Socket {
     /// What the system says.
     pub fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         self.ended = self.ended.or(Some(Ended::ShutDown));
-        match &self.stream {
-            Stream::Tcp(stream) => stream.shutdown(how),
-            Stream::Unix(stream) => stream.shutdown(how),
-        }
+        either!(&self.stream, stream => stream.shutdown(how))
     }
 
     /// Bytes written since the connection was checked out.
@@ -337,16 +338,11 @@ impl Socket {
 
     /// Looks at the receive buffer without blocking; `Some` if the socket is of no more use.
     pub(crate) fn probe(&self) -> Option<CloseReason> {
-        let mut byte = [0_u8; 1];
-        loop {
-            return match recv(self.fd(), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => Some(CloseReason::PeerClosed),
-                Ok(_) => Some(CloseReason::StrayBytes),
-                Err(Errno::AGAIN) => None,
-                Err(Errno::INTR) => continue,
-                Err(Errno::CONNRESET | Errno::PIPE) => Some(CloseReason::PeerClosed),
-                Err(_) => Some(CloseReason::Failed),
-            };
+        match sys::peek(self.fd()) {
+            Peek::Nothing => None,
+            Peek::Bytes => Some(CloseReason::StrayBytes),
+            Peek::Ended => Some(CloseReason::PeerClosed),
+            Peek::Failed => Some(CloseReason::Failed),
         }
     }
 
@@ -358,7 +354,7 @@ impl Socket {
         if changed.write_timeout {
             self.sock_ref().set_write_timeout(options.write_timeout)?;
         }
-        if changed.nodelay && matches!(self.stream, Stream::Tcp(_)) {
+        if changed.nodelay && self.tcp().is_some() {
             self.sock_ref().set_tcp_nodelay(options.nodelay)?;
         }
         Ok(())
@@ -407,36 +403,24 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let result = match &mut self.stream {
-            Stream::Tcp(stream) => stream.read(buf),
-            Stream::Unix(stream) => stream.read(buf),
-        };
+        let result = either!(&mut self.stream, stream => stream.read(buf));
         self.note_read(result, !buf.is_empty())
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let result = match &mut self.stream {
-            Stream::Tcp(stream) => stream.read_vectored(bufs),
-            Stream::Unix(stream) => stream.read_vectored(bufs),
-        };
+        let result = either!(&mut self.stream, stream => stream.read_vectored(bufs));
         self.note_read(result, bufs.iter().any(|buf| !buf.is_empty()))
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let result = match &mut self.stream {
-            Stream::Tcp(stream) => stream.write(buf),
-            Stream::Unix(stream) => stream.write(buf),
-        };
+        let result = either!(&mut self.stream, stream => stream.write(buf));
         self.note_write(result)
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let result = match &mut self.stream {
-            Stream::Tcp(stream) => stream.write_vectored(bufs),
-            Stream::Unix(stream) => stream.write_vectored(bufs),
-        };
+        let result = either!(&mut self.stream, stream => stream.write_vectored(bufs));
         self.note_write(result)
     }
 
@@ -447,19 +431,22 @@ impl Write for Socket {
 
 impl AsFd for Socket {
     /// Lends the descriptor: the pool then takes a look at the socket when it comes back.
+    #[cfg(unix)]
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.borrowed.store(true, Ordering::Relaxed);
-        self.fd()
+        self.lend()
+    }
+
+    /// Lends the socket: the pool then takes a look at it when it comes back.
+    #[cfg(windows)]
+    fn as_socket(&self) -> BorrowedFd<'_> {
+        self.lend()
     }
 }
 
 impl From<Socket> for OwnedFd {
     /// The descriptor, for another library; see [`PooledConn::detach`](crate::PooledConn::detach).
     fn from(socket: Socket) -> Self {
-        match socket.stream {
-            Stream::Tcp(stream) => stream.into(),
-            Stream::Unix(stream) => stream.into(),
-        }
+        either!(socket.stream, stream => stream.into())
     }
 }
 

@@ -5,7 +5,7 @@ use crate::connector::{Connector, Opening, Plan, Socket, SocketOptions, Watch, s
 use crate::error::BoxError;
 use crate::key::SocketPath;
 
-/// Opens Unix-domain stream connections; endpoints are named by path.
+/// Opens Unix-domain stream connections; endpoints are named by path. On Unix only.
 ///
 /// Options that belong to TCP (nodelay, keepalive, user time-out, local address) have no effect.
 ///

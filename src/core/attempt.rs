@@ -36,8 +36,16 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     }
 
     /// The attempt waits for a thread again, for its next stage; false as for `advance_attempt`.
-    pub(crate) fn requeue_attempt(&mut self, token: Token) -> bool {
-        !self.is_closed && self.set_attempt(token, Attempt::Queued)
+    pub(crate) fn requeue_attempt(&mut self, token: Token, fx: &mut Effects<T, W>) -> bool {
+        if self.is_closed || !self.set_attempt(token, Attempt::Queued) {
+            return false;
+        }
+        let entry = self.entries.at(token.index);
+        if entry.timer.is_none() {
+            let deadline = entry.born.plus(self.limits.connect_timeout);
+            self.set_timer(token.index, Some(deadline), fx);
+        }
+        true
     }
 
     fn set_attempt(&mut self, token: Token, next: Attempt) -> bool {
@@ -100,7 +108,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
                 let cause = std::io::Error::from(std::io::ErrorKind::ConnectionReset).into();
                 let failure = Failure::Other;
-                Err(Arc::new(ConnectFailure { failure, phase: Phase::Open, took, cause }))
+                Err(Arc::new(ConnectFailure::new(failure, Phase::Open, took, cause)))
             }
             (_, result) => result,
         };
@@ -169,7 +177,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         now: Now,
         fx: &mut Effects<T, W>,
     ) {
-        let made_room = failure.is_shortage() && self.make_room(endpoint, fx);
+        let made_room = failure.is_shortage && self.make_room(endpoint, fx);
         let place = self.endpoints.at_mut(endpoint);
         place.counters.failed += 1;
         let failed_at = place.failure.as_ref().map(|(_, at)| *at);
@@ -308,7 +316,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 return;
             }
             Attempt::Stuck => return,
-            // The event loop drops the sockets of an attempt at once when it is told.
+            // The event loop drops the sockets of an attempt as soon as it is told, if not before.
             Attempt::Running { interruptible: true, .. }
             | Attempt::Running { phase: Phase::Connect, .. } => {
                 self.set_attempt(token, Attempt::Interrupted);

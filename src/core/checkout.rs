@@ -140,7 +140,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let counts = self.counts(endpoint);
         let place = self.endpoints.at_mut(endpoint);
         if let (Some((failure, at)), Some(retry_at)) = (&place.failure, place.retry_at) {
-            if retry_at > now.mono && counts.total() == counts.stuck {
+            // Where others wait on, room was made for the next attempt.
+            let is_alone = place.waiters.is_empty();
+            if retry_at > now.mono && counts.total() == counts.stuck && is_alone {
                 place.counters.refused += 1;
                 let (failure, age) = (Arc::clone(failure), now.mono.since(*at));
                 return Outcome::Refused(Refusal::Failed(failure, age, counts));

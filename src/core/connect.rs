@@ -69,7 +69,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 return false;
             }
         }
-        if place.connecting >= self.limits.max_connecting
+        if place.is_pausing(now.mono)
+            || place.connecting >= self.limits.max_connecting
             || place.total() >= self.limits.max_per_endpoint
         {
             return false;
@@ -90,6 +91,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return false;
         };
         let place = self.endpoints.at_mut(endpoint);
+        let begins_in_loop = place.begins_in_loop;
         place.connecting += 1;
         self.budget.connecting += 1;
         let token = self.entries.insert(Entry {
@@ -109,7 +111,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             permit,
         });
         let deadline = now.mono.plus(self.limits.connect_timeout);
-        self.set_timer(token.index, Some(deadline), fx);
+        if !begins_in_loop {
+            self.set_timer(token.index, Some(deadline), fx);
+        }
         fx.act(Action::Connect { endpoint, token, deadline });
         true
     }
@@ -215,6 +219,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn may_begin(&self, endpoint: u32, mono: Stamp) -> bool {
         let place = self.endpoints.at(endpoint);
         place.retry_at.is_none_or(|at| at <= mono)
+            && !place.is_pausing(mono)
             && place.connecting < self.limits.max_connecting
             && place.total() < self.limits.max_per_endpoint
     }

@@ -27,6 +27,8 @@ pub(crate) struct EndpointCore<W> {
     /// How many attempts were abandoned and have not returned.
     pub(crate) abandoned: usize,
     pub(crate) epoch: u32,
+    /// Its attempts begin in the event loop, which keeps their deadlines.
+    pub(crate) begins_in_loop: bool,
     /// `min_idle` is kept up: there is a handle, or it was used of late.
     pub(crate) kept: bool,
     /// How many connections a call of `warm` wants open.
@@ -68,6 +70,7 @@ impl<W> EndpointCore<W> {
             stuck_checks: 0,
             abandoned: 0,
             epoch: 0,
+            begins_in_loop: false,
             kept: true,
             warm_target: 0,
             watchers: Vec::new(),
@@ -112,6 +115,11 @@ impl<W> EndpointCore<W> {
             && self.abandoned == 0
             && self.retry_timer.is_none()
             && self.retry_at.is_none_or(|at| at <= mono)
+    }
+
+    /// Nobody waits, and after failures it is not yet time for what is only to be kept ready.
+    pub(crate) fn is_pausing(&self, mono: Stamp) -> bool {
+        self.waiters.is_empty() && self.retry_timer.is_some_and(|at| at > mono)
     }
 
     /// How much time passes at least between two connections given to other endpoints.

@@ -102,6 +102,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.endpoints.insert(EndpointCore::new(wall)).index
     }
 
+    /// The event loop keeps the deadlines of an endpoint's attempts, as long as it has them. The
+    /// reaper need not be woken for each then, nor look when most have long succeeded.
+    pub(crate) fn leave_deadlines_to_loop(&mut self, endpoint: u32) {
+        self.endpoints.at_mut(endpoint).begins_in_loop = true;
+    }
+
     /// Forgets an endpoint that nobody can name any more; false if it is not unused.
     pub(crate) fn forget_endpoint(
         &mut self,

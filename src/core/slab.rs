@@ -88,6 +88,10 @@ impl<N> Slab<N> {
                 return Token { index, generation };
             }
         }
+        if self.places.len() == self.places.capacity() {
+            // A quarter more at a time: with thousands idle, twice as much would be mostly unused.
+            self.places.reserve_exact((self.places.len() / 4).max(Self::KEEP));
+        }
         let index = u32::try_from(self.places.len()).expect("limits keep slabs under 2^32 places");
         self.places.push(place);
         Token { index, generation }

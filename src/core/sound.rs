@@ -9,6 +9,7 @@ use crate::core::endpoint::EndpointCore;
 use crate::core::entry::{Attempt, Entry, State};
 use crate::core::stats::Counters;
 use crate::core::timers::Timer;
+use crate::error::Phase;
 
 impl<T, W: Clone + PartialEq> Core<T, W> {
     /// # Panics
@@ -47,7 +48,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let is_timed = match entry.state {
             State::Idle => self.limits.max_lifetime.is_some(),
             State::InUse => self.limits.max_lifetime.is_some() && !entry.retire,
-            State::Connecting(attempt) => attempt != Attempt::Stuck,
+            State::Connecting(attempt) => {
+                let is_in_loop = match attempt {
+                    Attempt::Queued => entry.timer.is_none(),
+                    Attempt::Running { phase, .. } => phase == Phase::Connect,
+                    Attempt::Interrupted | Attempt::Stuck => false,
+                };
+                attempt != Attempt::Stuck && !(place.begins_in_loop && is_in_loop)
+            }
             // One that still waits for a thread at its deadline is refused when a thread comes.
             State::Checking(attempt) => matches!(attempt, Attempt::Running { .. }),
         };

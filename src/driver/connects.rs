@@ -15,14 +15,17 @@ use crate::connector::{Socket, SocketOptions};
 use crate::core::{Cut, Slab, Token};
 use crate::driver::flight::{Flight, connect_unix};
 use crate::driver::race::Race;
-use crate::error::Failure;
 use crate::sync::Arc;
+use crate::sys;
 
 /// Sockets that one turn of the loop begins to connect, so that news of others is not kept waiting.
 const MOST_PER_TURN: usize = 32;
 /// A Unix listener whose backlog is full is asked again after this, and then ever later.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Room for so many attempts is not worth giving back.
+const KEEP: usize = 64;
 
 /// The tag of the words under which sockets are registered that are being connected.
 pub(crate) const TAG: u16 = 0;
@@ -62,15 +65,16 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Connects {
     registry: Arc<mio::Registry>,
-    attempts: HashMap<Key, Attempt, RandomState>,
+    attempts: HashMap<Key, Box<Attempt>, RandomState>,
     flights: Slab<(Key, Flight)>,
     /// Attempts that have something to begin.
     due: VecDeque<Key>,
-    /// When others will have. One that has ended meanwhile is passed over.
+    /// When others will have, or are to end. One that has ended meanwhile is passed over.
     timers: BinaryHeap<Reverse<(Stamp, Key)>>,
 }
 
 struct Attempt {
+    deadline: Stamp,
     course: Course,
     options: SocketOptions,
     delivery: Box<dyn Delivery>,
@@ -119,7 +123,8 @@ impl Connects {
             }
             Target::Path(path) => Course::Unix { path, pause: FIRST_PAUSE },
         };
-        self.attempts.insert(key, Attempt { course, options, delivery });
+        self.attempts.insert(key, Box::new(Attempt { deadline, course, options, delivery }));
+        self.timers.push(Reverse((deadline, key)));
         self.due.push_back(key);
     }
 
@@ -154,14 +159,18 @@ impl Connects {
         }
     }
 
-    /// Begins what is due, as much as fits into a turn.
+    /// Ends what is past its deadline, and begins what is due, as much as fits into a turn.
     pub(crate) fn advance(&mut self, now: Stamp) {
         while let Some(&Reverse((at, key))) = self.timers.peek() {
             if at > now {
                 break;
             }
             self.timers.pop();
-            self.due.push_back(key);
+            match self.attempts.get(&key).map(|attempt| attempt.deadline <= now) {
+                Some(true) => self.cancel(key),
+                Some(false) => self.due.push_back(key),
+                None => {}
+            }
         }
         for _ in 0..MOST_PER_TURN {
             let Some(key) = self.due.pop_front() else { return };
@@ -175,11 +184,17 @@ impl Connects {
     }
 
     /// For how long there will be nothing to do but to listen for news; `None`: for ever.
-    pub(crate) fn pause(&self, now: Stamp) -> Option<Duration> {
+    pub(crate) fn pause(&mut self, now: Stamp) -> Option<Duration> {
         if !self.due.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.timers.peek().map(|Reverse((at, _))| at.since(now))
+        while let Some(Reverse((at, key))) = self.timers.peek() {
+            if self.attempts.contains_key(key) {
+                return Some(at.since(now));
+            }
+            self.timers.pop(); // nobody is to be woken for what has ended
+        }
+        None
     }
 
     fn begin_next(&mut self, key: Key, now: Stamp) -> Begun {
@@ -198,7 +213,11 @@ impl Connects {
             }
             Course::Tcp { race, flights } => (race, flights),
         };
-        let Some(address) = race.start(now) else { return Begun::GoesOn(race.next_at()) };
+        let Some(address) = race.start(now) else {
+            let is_lost = race.is_lost(); // there was no address at all
+            let next_at = race.next_at();
+            return if is_lost { Begun::Ended(self.lost(key)) } else { Begun::GoesOn(next_at) };
+        };
         let begun = Flight::begin(address, &attempt.options).and_then(|flight| {
             let token = self.flights.insert((key, flight));
             let registered = match (token.pack(TAG), self.flights.get_mut(token)) {
@@ -274,14 +293,26 @@ impl Connects {
                 self.drop_flight(token);
             }
         }
+        self.tidy();
         attempt.delivery.deliver(outcome);
+    }
+
+    /// Lets go of timers of what has ended, and of the memory of a busier time.
+    fn tidy(&mut self) {
+        if self.timers.len() > KEEP + 4 * self.attempts.len() {
+            self.timers.retain(|Reverse((_, key))| self.attempts.contains_key(key));
+        }
+        if self.attempts.is_empty() && self.attempts.capacity() > KEEP {
+            self.attempts.shrink_to(KEEP);
+            self.timers.shrink_to(KEEP);
+            self.due.shrink_to(KEEP);
+        }
     }
 }
 
 /// What this side has run out of, another address would need as well.
 fn note_failure(race: &mut Race, error: io::Error) {
-    let is_local = Failure::of(&error) == Failure::Local;
-    if is_local && error.kind() != io::ErrorKind::AddrNotAvailable {
+    if sys::is_shortage(&error) {
         race.failed_here(error);
     } else {
         race.failed(error);
@@ -293,3 +324,6 @@ impl std::fmt::Debug for Attempt {
         f.debug_struct("Attempt").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

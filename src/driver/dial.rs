@@ -214,12 +214,12 @@ impl<C: Connector> Attempt<C> {
 
     fn fail(&mut self, failure: Failure, phase: Phase, cause: BoxError) {
         let took = self.took();
-        self.end(Err(Arc::new(ConnectFailure { failure, phase, took, cause })));
+        self.end(Err(Arc::new(ConnectFailure::new(failure, phase, took, cause))));
     }
 
     fn failure(&self, phase: Phase, cause: BoxError) -> Arc<ConnectFailure> {
         let failure = Failure::of(&*cause);
-        Arc::new(ConnectFailure { failure, phase, took: self.took(), cause })
+        Arc::new(ConnectFailure::new(failure, phase, self.took(), cause))
     }
 
     fn took(&self) -> Duration {

@@ -87,20 +87,15 @@ impl EventLoop {
     fn run(&self, mut poll: Poll, mut connects: Connects, crew: &Crew, stop: &AtomicBool) {
         let _working = sync::working_for(sync::EVERY_POOL);
         let mut events = Events::with_capacity(MOST_EVENTS);
-        while !stop.load(Ordering::Acquire) {
-            let turn = AssertUnwindSafe(|| self.turn(&mut poll, &mut events, &mut connects, crew));
-            match catch_unwind(turn) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
+        // However it ends, nothing may be left that waits for it.
+        survives(|| {
+            while !stop.load(Ordering::Acquire) {
+                if let Err(error) = self.turn(&mut poll, &mut events, &mut connects, crew) {
                     log::error!("the event loop cannot go on: {error}");
                     break;
                 }
-                Err(_) => {
-                    log::error!("the event loop panicked; what it connected fails, and it goes on");
-                    let_fall(connects.take_all());
-                }
             }
-        }
+        });
         let mut inbox = self.inbox.lock();
         inbox.has_ended = true;
         let unread = std::mem::take(&mut inbox.commands);
@@ -124,31 +119,47 @@ impl EventLoop {
             let (tag, of) = Cut::unpack(event.token().0);
             match tag {
                 WAKER_TAG => {}
-                connects::TAG => connects.ready(of),
+                connects::TAG => connecting(connects, |connects| connects.ready(of)),
                 tag => {
-                    if let Some(ward) = self.watches.ward(tag) {
-                        ward.noticed(of, notice_of(event), crew);
-                    }
+                    let Some(ward) = self.watches.ward(tag) else { continue };
+                    survives(|| ward.noticed(of, notice_of(event), crew));
                 }
             }
         }
         let commands = std::mem::take(&mut self.inbox.lock().commands);
         let now = clock::mono();
         for command in commands {
-            match command {
+            connecting(connects, |connects| match command {
                 Command::Connect(order) => connects.add(order, now),
                 Command::Cancel(key) => connects.cancel(key),
                 #[cfg(test)]
                 Command::Panic => std::panic::panic_any("as the test says"),
-            }
+            });
         }
-        connects.advance(now);
+        connecting(connects, |connects| connects.advance(now));
         Ok(())
+    }
+}
+
+/// Does something about what is being connected. If that panics, all of it fails: who knows what
+/// was left half done.
+fn connecting(connects: &mut Connects, act: impl FnOnce(&mut Connects)) {
+    if !survives(|| act(connects)) {
+        let_fall(connects.take_all());
     }
 }
 
 fn waker_word() -> usize {
     Token::default().pack(WAKER_TAG).unwrap_or(usize::MAX)
+}
+
+/// Does one thing of several. News comes only once: a panic must not cost others theirs.
+fn survives(act: impl FnOnce()) -> bool {
+    let has_survived = catch_unwind(AssertUnwindSafe(act)).is_ok();
+    if !has_survived {
+        log::error!("the event loop panicked; what it was connecting may fail");
+    }
+    has_survived
 }
 
 /// Drops what may have orders in it: each of them then fails.
@@ -168,3 +179,6 @@ impl std::fmt::Debug for Command {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,7 @@ fn is_under_way(error: &io::Error) -> bool {
 }
 
 /// Connects a Unix socket, which takes no time: `None` if the listener's backlog is full.
+#[cfg(unix)]
 pub(crate) fn connect_unix(
     path: &std::path::Path,
     options: &SocketOptions,
@@ -78,4 +79,10 @@ pub(crate) fn connect_unix(
     }
     let stream = std::os::unix::net::UnixStream::from(std::os::fd::OwnedFd::from(socket));
     Socket::from_unix(stream, options).map(Some)
+}
+
+/// There are none here, and no plan can ask for one.
+#[cfg(not(unix))]
+pub(crate) fn connect_unix(_: &std::path::Path, _: &SocketOptions) -> io::Result<Option<Socket>> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -13,6 +13,8 @@ mod flight;
 mod observer;
 mod race;
 mod reaper;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 mod watch;
 mod worker;
@@ -107,10 +109,13 @@ impl Driver {
     }
 
     /// Has the threads work for `shared`'s pool; starts them if none run yet.
-    pub(crate) fn tie<C: Connector>(&self, shared: &Arc<Shared<C>>) -> io::Result<Arc<Tie>> {
-        let threads = self.threads()?;
+    pub(crate) fn tie<C: Connector>(&self, shared: &Arc<Shared<C>>) -> Result<Arc<Tie>, Error> {
+        let threads = self.threads().map_err(Error::driver)?;
+        if threads.pid != std::process::id() {
+            return Err(Error::closed()); // they run in the process that this one was forked from
+        }
         let events = match shared.observer() {
-            Some(_) => Some(self.0.events(threads)?),
+            Some(_) => Some(self.0.events(threads).map_err(Error::driver)?),
             None => None,
         };
         let ward: Weak<dyn Ward> = {
@@ -228,11 +233,17 @@ pub(crate) struct Tie {
 struct Ended {
     running: Arc<Running>,
     token: Token,
+    mark: Arc<Mark>,
 }
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.running.lock().remove(&self.token);
+        let mut running = self.running.lock();
+        // Its next stage may be with another thread by now.
+        let is_own = |(mark, _): &(Arc<Mark>, Kind)| Arc::ptr_eq(mark, &self.mark);
+        if running.get(&self.token).is_some_and(is_own) {
+            running.remove(&self.token);
+        }
     }
 }
 
@@ -258,8 +269,8 @@ impl Tie {
         let run = Box::new({
             let (running, mark) = (Arc::clone(&self.running), Arc::clone(&mark));
             move |fate| {
-                running.lock().insert(token, (mark, kind));
-                let _ended = Ended { running, token };
+                running.lock().insert(token, (Arc::clone(&mark), kind));
+                let _ended = Ended { running, token, mark };
                 run(fate);
             }
         });
@@ -284,7 +295,7 @@ impl Drop for Tie {
 
 impl<C: Connector> Hands<C> for Tie {
     fn connect(self: Arc<Self>, home: Arc<Home<C>>, token: Token, deadline: Deadline) {
-        if Self::is_orphaned(&self) {
+        if self.is_orphaned() {
             home.shared.refuse_connect(&home, token);
         } else {
             dial::begin(self, home, token, deadline);
@@ -297,7 +308,7 @@ impl<C: Connector> Hands<C> for Tie {
 
     fn watch(&self, token: Token, watch: Watch<'_>) -> Watched {
         match self.tag {
-            Some(tag) if !Self::is_orphaned(self) => {
+            Some(tag) if !self.is_orphaned() => {
                 self.event_loop.watches.watch(tag, token, watch, self.portable_watch)
             }
             _ => Watched::No,
@@ -305,7 +316,7 @@ impl<C: Connector> Hands<C> for Tie {
     }
 
     fn unwatch(&self, watch: Watch<'_>) {
-        if !Self::is_orphaned(self) {
+        if !self.is_orphaned() {
             self.event_loop.watches.unwatch(watch);
         }
     }
@@ -347,10 +358,6 @@ impl<C: Connector> Hands<C> for Tie {
     fn observe(&self, observer: &Arc<dyn Observer>, event: Event) -> bool {
         let told = Told { pool: self.pool, observer: Arc::clone(observer), event };
         self.events.as_ref().is_none_or(|events| events.try_send(told).is_ok())
-    }
-
-    fn is_orphaned(&self) -> bool {
-        Self::is_orphaned(self)
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::clock::Stamp;
+use crate::sys;
 
 /// How long an address is tried before the next one is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -53,7 +54,10 @@ impl Race {
     pub(crate) fn failed(&mut self, error: io::Error) {
         self.running -= 1;
         self.failed += 1;
-        self.last_error = Some(error);
+        // Why others were not tried is more than why one failed.
+        if !self.last_error.as_ref().is_some_and(sys::is_shortage) {
+            self.last_error = Some(error);
+        }
         self.next_at = None;
     }
 
@@ -221,5 +225,67 @@ mod tests {
         assert_eq!((race.start(at(500)), race.is_lost()), (None, false), "the first may answer");
         race.failed(refused());
         assert!(race.is_lost());
+    }
+
+    #[test]
+    fn with_little_time_the_head_starts_are_shorter_and_the_last_address_keeps_a_quarter() {
+        let mut race = Race::new(&[v4(1), v4(2), v4(3)], at(0), at(400));
+        assert_eq!(race.start(at(0)), Some(v4(1)));
+        for (millis, address) in [(100, v4(2)), (200, v4(3))] {
+            assert_eq!(race.start(at(millis - 1)), None);
+            assert_eq!(race.start(at(millis)), Some(address));
+        }
+        let mut hurried = Race::new(&[v4(1), v4(2)], at(500), at(400));
+        assert_eq!(hurried.start(at(500)), Some(v4(1)));
+        assert_eq!(hurried.next_at(), Some(at(510)), "the system is not flooded, at any rate");
+    }
+
+    #[test]
+    fn how_far_it_came_is_said_with_what_failed_before() {
+        let mut race = Race::new(&[v4(1), v4(2), v4(3)], at(0), SOON);
+        assert_eq!(race.describe(), "no address was tried by the deadline");
+        assert_eq!(race.start(at(0)), Some(v4(1)));
+        assert_eq!(race.describe(), "no answer by the deadline");
+        race.failed(refused());
+        assert_eq!(race.start(at(0)), Some(v4(2)));
+        let text = "no answer by the deadline; 1 failed before, the last with: connection refused";
+        assert_eq!(race.describe(), text);
+    }
+
+    #[test]
+    fn an_address_that_fails_late_makes_way_for_the_next_beside_those_that_run() {
+        let mut race = Race::new(&[v4(1), v4(2), v4(3)], at(0), SOON);
+        assert_eq!(race.start(at(0)), Some(v4(1)));
+        assert_eq!(race.start(at(250)), Some(v4(2)));
+        race.failed(refused());
+        // Whichever of the two it was: somebody's place is free.
+        assert_eq!((race.start(at(260)), race.next_at()), (Some(v4(3)), None));
+        assert!(!race.is_due(at(9_000)) && !race.is_lost());
+    }
+
+    #[test]
+    fn with_nothing_left_on_this_side_only_those_that_run_are_waited_for() {
+        let mut race = Race::new(&[v4(1), v4(2), v4(3)], at(0), SOON);
+        assert_eq!(race.start(at(0)), Some(v4(1)));
+        race.failed_here(rustix::io::Errno::MFILE.into());
+        assert!(race.is_lost() && !race.is_due(at(9_000)));
+        let error = race.into_error().unwrap();
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::MFILE.raw_os_error()));
+    }
+
+    #[test]
+    fn running_out_of_descriptors_after_another_address_failed_is_a_shortage_all_the_same() {
+        use crate::error::{ConnectFailure, Failure, Phase};
+
+        let mut race = Race::new(&[v4(1), v4(2)], at(0), SOON);
+        assert_eq!(race.start(at(0)), Some(v4(1)));
+        race.failed(refused());
+        assert_eq!(race.start(at(0)), Some(v4(2)));
+        race.failed_here(rustix::io::Errno::MFILE.into());
+        let error = race.into_error().unwrap();
+        assert_eq!(Failure::of(&error), Failure::Local);
+        let (failure, phase, took) = (Failure::Local, Phase::Connect, Duration::ZERO);
+        let failure = ConnectFailure::new(failure, phase, took, error.into());
+        assert!(failure.is_shortage, "idle connections of others could make room");
     }
 }

@@ -120,3 +120,6 @@ impl Reaper {
         next.unwrap_or(Stamp::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;

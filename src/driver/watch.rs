@@ -6,12 +6,9 @@
 //! idle, or each answer would wake the loop.
 
 use std::collections::hash_map::Entry;
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use foldhash::HashMap;
-use mio::unix::SourceFd;
-use mio::{Interest, Registry};
+use mio::Registry;
 
 use crate::clock::Stamp;
 use crate::connector::Watch;
@@ -19,6 +16,7 @@ use crate::core::{Cut, Notice, Token};
 use crate::driver::crew::Crew;
 use crate::shared::Watched;
 use crate::sync::{Arc, Mutex, Weak};
+use crate::sys;
 
 /// Pools with connections to watch, and the poll they are registered with.
 #[derive(Debug)]
@@ -47,7 +45,7 @@ impl std::fmt::Debug for dyn Ward {
     }
 }
 
-/// The tag of no pool: the loop's own words have it.
+/// The last tag that a pool may have; the one above it is the waker's.
 pub(crate) const LAST_TAG: u16 = Token::MOST_TAG - 1;
 
 impl Watches {
@@ -90,11 +88,14 @@ impl Watches {
         let Some(word) = token.pack(tag) else { return Watched::No };
         let (result, watched) = match watch {
             Watch::Nothing => return Watched::No,
-            Watch::Socket(fd) if portably => {
-                (self.add_while_idle(fd.as_raw_fd(), word), Watched::WhileIdle)
+            _ if !sys::CAN_WATCH => return Watched::No,
+            Watch::Socket(fd) if sys::HEARS_FAREWELL && !portably => {
+                (sys::watch_farewell(&self.registry, fd, word), Watched::Always)
             }
-            Watch::Socket(fd) => self.add(fd, word),
-            Watch::Raw(fd) => (self.add_while_idle(fd, word), Watched::WhileIdle),
+            Watch::Socket(fd) => {
+                (sys::watch_bytes(&self.registry, sys::number(fd), word), Watched::WhileIdle)
+            }
+            Watch::Raw(fd) => (sys::watch_bytes(&self.registry, fd, word), Watched::WhileIdle),
         };
         match result {
             Ok(()) => watched,
@@ -110,41 +111,11 @@ impl Watches {
     pub(crate) fn unwatch(&self, watch: Watch<'_>) {
         let raw = match watch {
             Watch::Nothing => return,
-            Watch::Socket(fd) => fd.as_raw_fd(),
+            Watch::Socket(fd) => sys::number(fd),
             Watch::Raw(fd) => fd,
         };
         // A client may have closed its descriptor itself: it is not registered any more then.
-        let _not_registered = self.registry.deregister(&mut SourceFd(&raw));
-    }
-
-    fn add_while_idle(&self, fd: RawFd, word: usize) -> io::Result<()> {
-        let mut source = SourceFd(&fd);
-        let token = mio::Token(word);
-        match self.registry.register(&mut source, token, Interest::READABLE) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.registry.reregister(&mut source, token, Interest::READABLE)
-            }
-            result => result,
-        }
-    }
-
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn add(&self, fd: BorrowedFd<'_>, word: usize) -> (io::Result<()>, Watched) {
-        use rustix::event::epoll::{self, EventData, EventFlags};
-        use rustix::io::Errno;
-
-        let (data, interest) =
-            (EventData::new_u64(word as u64), EventFlags::RDHUP | EventFlags::ET);
-        let result = match epoll::add(&*self.registry, fd, data, interest) {
-            Err(Errno::EXIST) => epoll::modify(&*self.registry, fd, data, interest),
-            result => result,
-        };
-        (result.map_err(io::Error::from), Watched::Always)
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn add(&self, fd: BorrowedFd<'_>, word: usize) -> (io::Result<()>, Watched) {
-        (self.add_while_idle(fd.as_raw_fd(), word), Watched::WhileIdle)
+        let _not_registered = sys::unwatch(&self.registry, raw);
     }
 }
 
@@ -157,3 +128,6 @@ pub(crate) fn notice_of(event: &mio::event::Event) -> Notice {
         Notice::HungUp
     }
 }
+
+#[cfg(test)]
+mod tests;

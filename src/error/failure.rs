@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::error::{BoxError, Phase};
+use crate::sys;
 
 /// What kind of failure kept a connection from being opened.
 ///
@@ -48,20 +49,14 @@ impl Failure {
     }
 
     fn of_io(error: &io::Error) -> Self {
-        use rustix::io::Errno;
-
-        // Descriptors, memory and ports run out on this side.
-        const LOCAL: &[Errno] = &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-        if let Some(code) = error.raw_os_error() {
-            if LOCAL.iter().any(|errno| errno.raw_os_error() == code) {
-                return Self::Local;
-            }
+        if sys::is_shortage(error) {
+            return Self::Local;
         }
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::Unreachable,
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Timeout,
-            io::ErrorKind::AddrNotAvailable => Self::Local,
+            io::ErrorKind::AddrNotAvailable => Self::Local, // out of ports
             _ => Self::Other,
         }
     }
@@ -88,30 +83,42 @@ pub(crate) struct ConnectFailure {
     pub(crate) phase: Phase,
     pub(crate) took: Duration,
     pub(crate) cause: BoxError,
+    /// This machine or process has run out of something that idle connections hold. Found when it
+    /// is made, since the cause may be a connector's own, whose code must not run under the lock.
+    pub(crate) is_shortage: bool,
 }
 
 impl ConnectFailure {
+    pub(crate) fn new(failure: Failure, phase: Phase, took: Duration, cause: BoxError) -> Self {
+        let is_shortage = runs_short(&*cause);
+        Self { failure, phase, took, cause, is_shortage }
+    }
+
     /// An attempt that had not ended by its deadline.
     pub(crate) fn timed_out(phase: Phase, took: Duration) -> Self {
-        let cause = "did not end by its deadline".into();
-        Self { failure: Failure::Timeout, phase, took, cause }
+        Self::new(Failure::Timeout, phase, took, "did not end by its deadline".into())
     }
 
     /// An attempt for which no thread came free.
     pub(crate) fn no_thread(took: Duration) -> Self {
         let cause = "no thread of the pool came free for it".into();
-        Self { failure: Failure::Local, phase: Phase::Queue, took, cause }
+        Self::new(Failure::Local, Phase::Queue, took, cause)
     }
 
     /// An attempt that the thread which had it let fall: a bug here, or the end of that thread.
     pub(crate) fn dropped(took: Duration) -> Self {
         let cause = "the thread of the pool that had it has failed".into();
-        Self { failure: Failure::Local, phase: Phase::Queue, took, cause }
+        Self::new(Failure::Local, Phase::Queue, took, cause)
     }
+}
 
-    /// This machine or process ran out of something that other connections hold.
-    pub(crate) fn is_shortage(&self) -> bool {
-        self.failure == Failure::Local && self.phase != Phase::Queue
+/// True if the system was short of descriptors or memory, as far down as the error tells.
+fn runs_short(error: &(dyn StdError + 'static)) -> bool {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => {
+            sys::is_shortage(error) || error.get_ref().is_some_and(|inner| runs_short(inner))
+        }
+        None => error.source().is_some_and(runs_short),
     }
 }
 

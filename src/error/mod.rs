@@ -193,7 +193,7 @@ impl Error {
     pub(crate) fn driver(cause: io::Error) -> Self {
         let mut error = Self::new(ErrorKind::Connect, "could not start the threads of the pool");
         let (phase, took) = (Phase::Queue, Duration::ZERO);
-        let failure = ConnectFailure { failure: Failure::Local, phase, took, cause: cause.into() };
+        let failure = ConnectFailure::new(Failure::Local, phase, took, cause.into());
         error.0.phase = Some(phase);
         error.0.failure = Some((Arc::new(failure), None));
         error
@@ -339,12 +339,8 @@ mod tests {
 
     fn refused() -> Arc<ConnectFailure> {
         let cause = io::Error::from(io::ErrorKind::ConnectionRefused);
-        Arc::new(ConnectFailure {
-            failure: Failure::of(&cause),
-            phase: Phase::Connect,
-            took: Duration::from_millis(3),
-            cause: cause.into(),
-        })
+        let (failure, took) = (Failure::of(&cause), Duration::from_millis(3));
+        Arc::new(ConnectFailure::new(failure, Phase::Connect, took, cause.into()))
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! What the driver's threads report, and ask for, while they work on connections.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
 
 use crate::clock::{self, Now, Stamp};
 use crate::connector::Connector;
 use crate::core::Token;
-use crate::error::{ConnectFailure, Phase};
+use crate::error::{ConnectFailure, Failure, Phase};
 use crate::observe::{CloseReason, Connected};
 use crate::shared::{Boxed, Event, Home, Shared, guarded};
-use crate::sync::Arc;
+use crate::sync::{Arc, Ordering};
+use crate::sys::OwnedFd;
 
 impl<C: Connector> Shared<C> {
     /// A thread takes up an attempt; false if it came too late.
@@ -24,7 +24,7 @@ impl<C: Connector> Shared<C> {
 
     /// The attempt waits for another thread; false if it need not go on.
     pub(crate) fn requeue_attempt(&self, token: Token) -> bool {
-        self.state.lock().core.requeue_attempt(token)
+        self.transact(|core, fx| core.requeue_attempt(token, fx))
     }
 
     /// From here on the attempt can be interrupted through `duplicate`; false if it need not go
@@ -59,12 +59,30 @@ impl<C: Connector> Shared<C> {
     ) {
         let now = Now::read();
         if let Err(failure) = &result {
-            // The connector's own error displays itself here.
-            if let Err(panic) = guarded(|| log::debug!("{home}: {failure}")) {
-                log::error!("{home}: an error panicked when it was displayed: {panic}");
-            }
+            self.log_failure(home, failure, now.mono);
         }
         self.transact(|core, fx| core.finish_connect(home.place, token, result, now, fx));
+    }
+
+    fn log_failure(&self, home: &Home<C>, failure: &ConnectFailure, now: Stamp) {
+        let level = if failure.failure == Failure::Local && self.may_warn(now) {
+            log::Level::Warn
+        } else {
+            log::Level::Debug
+        };
+        // The connector's own error displays itself here.
+        if let Err(panic) = guarded(|| log::log!(level, "{home}: {failure}")) {
+            log::error!("{home}: an error panicked when it was displayed: {panic}");
+        }
+    }
+
+    /// Once a second at the most.
+    fn may_warn(&self, now: Stamp) -> bool {
+        let last = self.warned_at.load(Ordering::Relaxed);
+        let is_due = last == 0 || now.as_nanos().saturating_sub(last) >= 1_000_000_000;
+        let swap =
+            |now| self.warned_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
+        is_due && swap(now.as_nanos()).is_ok()
     }
 
     /// A connection is about to be delivered.

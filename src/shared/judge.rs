@@ -36,7 +36,7 @@ impl<C: Connector> Home<C> {
     #[inline(always)]
     pub(crate) fn checkout_fast(&self) -> Option<Boxed<C>> {
         let wall = clock::wall();
-        let grant = self.shared.state.lock().core.checkout(self.place, wall)?;
+        let grant = self.shared.enter()?.core.checkout(self.place, wall)?;
         let idle_for = grant.lease.idle_for;
         let held = Held::lend(grant);
         if self.shared.is_simple && idle_for < self.shared.probe_after {
@@ -104,7 +104,10 @@ impl<C: Connector> Home<C> {
                 }
                 if !shared.is_waiting.load(Ordering::Relaxed) {
                     let (wall, token) = (clock::wall(), held.lease.token);
-                    let mut state = shared.state.lock();
+                    let Some(mut state) = shared.enter() else {
+                        shared.leave_to_parent(held);
+                        return;
+                    };
                     match state.core.park(self.place, token, held, wall) {
                         Ok(()) => return,
                         Err(unparked) => held = unparked,
@@ -113,10 +116,7 @@ impl<C: Connector> Home<C> {
                 }
                 self.checkin_slow(held);
             }
-            Verdict::Later => {
-                let now = Now::read();
-                shared.transact(|core, fx| core.settle(held.lease.token, held, now, fx));
-            }
+            Verdict::Later => self.settle(held),
             Verdict::Close(reason) => self.discard(held, reason),
         }
     }
@@ -124,16 +124,24 @@ impl<C: Connector> Home<C> {
     #[cold]
     #[inline(never)]
     fn checkin_slow(&self, held: Boxed<C>) {
-        let now = Now::read();
-        self.shared.transact(|core, fx| core.checkin(held.lease.token, held, now, fx));
+        let (now, token) = (Now::read(), held.lease.token);
+        let Some(state) = self.shared.enter() else { return self.shared.leave_to_parent(held) };
+        self.shared.transact_under(state, |core, fx| core.checkin(token, held, now, fx));
+    }
+
+    fn settle(&self, held: Boxed<C>) {
+        let (now, token) = (Now::read(), held.lease.token);
+        let Some(state) = self.shared.enter() else { return self.shared.leave_to_parent(held) };
+        self.shared.transact_under(state, |core, fx| core.settle(token, held, now, fx));
     }
 
     /// Closes a connection that is in use.
     #[cold]
     #[inline(never)]
     pub(crate) fn discard(&self, held: Boxed<C>, reason: CloseReason) {
-        let now = Now::read();
-        self.shared.transact(|core, fx| core.discard(held.lease.token, held, reason, now, fx));
+        let (now, token) = (Now::read(), held.lease.token);
+        let Some(state) = self.shared.enter() else { return self.shared.leave_to_parent(held) };
+        self.shared.transact_under(state, |core, fx| core.discard(token, held, reason, now, fx));
     }
 
     /// Frees the room of a connection that its user keeps.
@@ -141,8 +149,9 @@ impl<C: Connector> Home<C> {
         if let Err(panic) = self.shared.stop_watching(held) {
             log::error!("{self}: a connector panicked in watch: {panic}");
         }
-        let now = Now::read();
-        self.shared.transact(|core, fx| core.detach(held.lease.token, now, fx));
+        let (now, token) = (Now::read(), held.lease.token);
+        let Some(state) = self.shared.enter() else { return };
+        self.shared.transact_under(state, |core, fx| core.detach(token, now, fx));
     }
 
     #[inline(always)]

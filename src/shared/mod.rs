@@ -5,6 +5,7 @@
 //! or call user code happens under that lock.
 
 mod attempt;
+mod forked;
 mod judge;
 mod names;
 mod seat;
@@ -18,7 +19,6 @@ pub(crate) use self::watch::Watched;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::os::fd::OwnedFd;
 
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
@@ -32,9 +32,10 @@ use crate::observe::{CloseReason, Closed, Connected, Observer};
 use crate::shared::names::Names;
 use crate::shared::seat::{Mailbox, Seat, send_answers};
 use crate::sync::{
-    self, Arc, AtomicBool, AtomicU32, AtomicU64, CachePadded, Mutex, OnceLock, Ordering, RwLock,
-    Weak,
+    self, Arc, AtomicBool, AtomicU32, AtomicU64, CachePadded, Mutex, MutexGuard, OnceLock,
+    Ordering, RwLock, Weak,
 };
+use crate::sys::{self, OwnedFd};
 
 /// What an endpoint's handles and guards share: where its connections come home to.
 pub(crate) struct Home<C: Connector> {
@@ -69,8 +70,12 @@ pub(crate) struct Shared<C: Connector> {
     seats: Mutex<Vec<Seat<Boxed<C>>>>,
     observer: Option<Arc<dyn Observer>>,
     pub(crate) events_dropped: AtomicU64,
+    /// When it last warned that this machine or process runs short of something.
+    warned_at: AtomicU64,
     /// The driver, from the first connect on. Weak: handles hold it, guards do not.
     hands: OnceLock<Weak<dyn Hands<C>>>,
+    /// The process that has the driver's threads; 0: none yet.
+    pid: AtomicU32,
     /// Somebody waits: a hint, so that a return need not read the precise time for nothing.
     is_waiting: AtomicBool,
     /// Idle for so long, in nanoseconds, a socket is looked at before it goes out.
@@ -139,8 +144,6 @@ pub(crate) trait Hands<C: Connector>: Send + Sync {
     fn wake_reaper(&self);
     /// Tells the observer on its own thread; false if the queue is full.
     fn observe(&self, observer: &Arc<dyn Observer>, event: Event) -> bool;
-    /// This process is a child of the one that has the threads.
-    fn is_orphaned(&self) -> bool;
 }
 
 /// Something for the [`Observer`].
@@ -172,7 +175,7 @@ impl<C: Connector> State<C> {
 /// Whether connections must be taken off the watch while they are in use: where the system, or a
 /// setting, knows no better way.
 fn watches_while_idle(settings: &Settings) -> bool {
-    settings.portable_watch || !cfg!(any(target_os = "linux", target_os = "android"))
+    sys::CAN_WATCH && (settings.portable_watch || !sys::HEARS_FAREWELL)
 }
 
 /// What is left to do after the lock: actions, with the endpoints and descriptors they concern.
@@ -216,7 +219,9 @@ impl<C: Connector> Shared<C> {
             seats: Mutex::default(),
             observer,
             events_dropped: AtomicU64::new(0),
+            warned_at: AtomicU64::new(0),
             hands: OnceLock::new(),
+            pid: AtomicU32::new(0),
             is_waiting: AtomicBool::new(false),
             probe_after: clock::nanos(settings.probe_after),
             settings,
@@ -225,6 +230,7 @@ impl<C: Connector> Shared<C> {
     }
 
     pub(crate) fn set_hands(&self, hands: Weak<dyn Hands<C>>) {
+        self.pid.store(std::process::id(), Ordering::Relaxed);
         let first = self.hands.set(hands);
         debug_assert!(first.is_ok(), "bug: a pool's driver was started twice");
     }
@@ -245,9 +251,20 @@ impl<C: Connector> Shared<C> {
             &mut Effects<Boxed<C>, Mailbox<Boxed<C>>>,
         ) -> R,
     ) -> R {
+        self.transact_under(self.state.lock(), decide)
+    }
+
+    /// The same, with the lock taken already.
+    fn transact_under<R>(
+        &self,
+        mut state: MutexGuard<'_, State<C>>,
+        decide: impl FnOnce(
+            &mut Core<Boxed<C>, Mailbox<Boxed<C>>>,
+            &mut Effects<Boxed<C>, Mailbox<Boxed<C>>>,
+        ) -> R,
+    ) -> R {
         let mut deeds =
             Deeds { fx: Effects::new(), homes: SmallVec::new(), interrupted: SmallVec::new() };
-        let mut state = self.state.lock();
         let result = decide(&mut state.core, &mut deeds.fx);
         send_answers(&mut deeds.fx);
         for action in &deeds.fx.actions {
@@ -364,9 +381,8 @@ impl<C: Connector> Shared<C> {
     /// Closes a connection that has left the pool: plain sockets here, all others on the crew.
     fn close_connection(&self, home: Option<Arc<Home<C>>>, closing: Closing<Boxed<C>>) {
         match (home, self.hands()) {
-            (_, Some(hands)) if hands.is_orphaned() && !self.is_plain => {
-                // A farewell on it would end the parent's.
-                std::mem::forget(closing.conn);
+            _ if self.is_orphaned() && !self.is_plain => {
+                self.leave_to_parent(closing.conn);
                 self.state.lock().closing -= 1;
             }
             (Some(home), Some(hands)) if !self.is_plain => hands.close(home, closing),
@@ -446,7 +462,7 @@ impl<C: Connector> Shared<C> {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.state.lock().core.is_closed()
+        self.enter().is_none_or(|state| state.core.is_closed())
     }
 
     pub(crate) fn stats(&self, home: Option<&Home<C>>) -> Stats {

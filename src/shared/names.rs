@@ -73,7 +73,7 @@ impl<C: Connector> Shared<C> {
         name: &N,
     ) -> Result<Arc<Home<C>>, Error> {
         if let Some(text) = name.as_text() {
-            if let Some(home) = self.names.read().by_text.get(text) {
+            if let Some(home) = self.read_names()?.by_text.get(text) {
                 return Ok(Arc::clone(home));
             }
         }
@@ -86,7 +86,7 @@ impl<C: Connector> Shared<C> {
         name: &N,
     ) -> Result<Arc<Home<C>>, Error> {
         let key = name.to_key()?;
-        let known = self.names.read().by_key.get(&*key).map(|known| {
+        let known = self.read_names()?.by_key.get(&*key).map(|known| {
             let is_full = known.aliases.len() >= MOST_ALIASES;
             (Arc::clone(&known.home), is_full)
         });
@@ -107,15 +107,18 @@ impl<C: Connector> Shared<C> {
         name: &N,
     ) -> Result<Option<Arc<Home<C>>>, Error> {
         if let Some(text) = name.as_text() {
-            if let Some(home) = self.names.read().by_text.get(text) {
+            if let Some(home) = self.read_names()?.by_text.get(text) {
                 return Ok(Some(Arc::clone(home)));
             }
         }
         let key = name.to_key()?;
-        Ok(self.names.read().by_key.get(&*key).map(|known| Arc::clone(&known.home)))
+        Ok(self.read_names()?.by_key.get(&*key).map(|known| Arc::clone(&known.home)))
     }
 
     fn make(self: &Arc<Self>, key: C::Key) -> Result<Arc<Home<C>>, Error> {
+        if self.is_orphaned() {
+            return Err(Error::closed());
+        }
         // The connector's code runs before any lock.
         let plan = guarded(|| self.connector.plan(&key)).map_err(|panic| {
             Error::config(format!("the connector's plan for \"{key}\" panicked: {panic}"))
@@ -132,6 +135,9 @@ impl<C: Connector> Shared<C> {
         }
         let mut state = self.state.lock();
         let place = state.core.add_endpoint(clock::wall());
+        if plan.begins_in_loop() {
+            state.core.leave_deadlines_to_loop(place);
+        }
         let home = Arc::new(Home {
             shared: Arc::clone(self),
             key: own,
@@ -152,6 +158,9 @@ impl<C: Connector> Shared<C> {
     }
 
     fn remember(&self, text: &str, home: &Arc<Home<C>>) {
+        if self.is_orphaned() {
+            return;
+        }
         let mut names = self.names.write();
         let Names { by_text, by_key, .. } = &mut *names;
         let Some(known) = by_key.get_mut(&home.key) else { return };

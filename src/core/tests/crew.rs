@@ -1,12 +1,13 @@
 //! The other half of the harness: the crew, the reaper and whoever ends things.
 
 use super::world::{
-    Conn, Connecting, Held, Look, Mail, Out, Reply, Waiting, World, failure, millis,
+    Conn, Connecting, Held, Look, Mail, Out, Reply, Waiting, World, failure, millis, shortage,
 };
 use crate::clock::Stamp;
-use crate::core::{Stats, Token};
-use crate::error::{Counts, Phase};
+use crate::core::{Cut, Notice, Stats, Token};
+use crate::error::{ConnectFailure, Counts, Phase};
 use crate::observe::CloseReason;
+use crate::sync::Arc;
 
 impl World {
     /// Moves both clocks.
@@ -46,7 +47,16 @@ impl World {
 
     /// An attempt fails for a numbered cause.
     pub(super) fn fails(&mut self, connect: Connecting, cause: u32) {
-        let (now, mut why) = (self.now, Some(failure(cause)));
+        self.fails_with(connect, failure(cause));
+    }
+
+    /// An attempt fails because this process has run out of something, for a numbered cause.
+    pub(super) fn runs_short(&mut self, connect: Connecting, cause: u32) {
+        self.fails_with(connect, shortage(cause));
+    }
+
+    pub(super) fn fails_with(&mut self, connect: Connecting, why: Arc<ConnectFailure>) {
+        let (now, mut why) = (self.now, Some(why));
         self.run(&mut |core, fx| {
             if let Some(why) = why.take() {
                 core.finish_connect(connect.endpoint, connect.token, Err(why), now, fx);
@@ -63,6 +73,45 @@ impl World {
             }
             started
         })
+    }
+
+    /// The event loop takes the attempt up; false if it came too late.
+    pub(super) fn start_in_loop(&mut self, token: Token) -> bool {
+        self.run(&mut |core, _| core.start_attempt(token, Phase::Connect))
+    }
+
+    /// Whoever is first to do so takes the attempt up: the event loop where it keeps the deadlines,
+    /// a thread else.
+    pub(super) fn take_up(&mut self, connect: Connecting, interruptible: bool) -> bool {
+        let begins_in_loop = self.core.endpoints.at(connect.endpoint).begins_in_loop;
+        let entry = self.core.entries.get(connect.token);
+        if begins_in_loop && entry.is_some_and(|entry| entry.timer.is_none()) {
+            self.start_in_loop(connect.token)
+        } else {
+            self.start(connect.token, interruptible)
+        }
+    }
+
+    /// The event loop has connected the socket: the attempt waits for a thread to open it. False if
+    /// it need not go on.
+    pub(super) fn requeue(&mut self, token: Token) -> bool {
+        self.run(&mut |core, fx| core.requeue_attempt(token, fx))
+    }
+
+    /// An attempt goes one stage further: into the event loop, and from there to the crew's queue.
+    /// One that need not go on ends as whoever had it ends it; otherwise it is returned.
+    pub(super) fn goes_on(&mut self, mut connect: Connecting) -> Option<Connecting> {
+        if !connect.is_started {
+            connect.is_started = self.start_in_loop(connect.token);
+            return connect.is_started.then_some(connect);
+        }
+        if self.requeue(connect.token) {
+            connect.is_started = false;
+            return Some(connect);
+        }
+        let called_off = ConnectFailure::timed_out(Phase::Connect, millis(1));
+        self.fails_with(connect, Arc::new(called_off));
+        None
     }
 
     /// The oldest check or settling ends.
@@ -90,8 +139,14 @@ impl World {
     }
 
     pub(super) fn hang_up(&mut self, token: Token) {
-        let now = self.now;
-        self.run(&mut |core, fx| core.hang_up(token, now, fx));
+        self.notice(token, Notice::HungUp);
+    }
+
+    /// The event loop sees something, under what an event can carry of a token.
+    pub(super) fn notice(&mut self, token: Token, notice: Notice) {
+        let word = token.pack(1).expect("there are few places");
+        let ((_, of), now) = (Cut::unpack(word), self.now);
+        self.run(&mut |core, fx| core.notice(of, notice, now, fx));
     }
 
     pub(super) fn evict(&mut self, endpoint: u32) {
@@ -126,6 +181,12 @@ impl World {
         let tokens = held.iter().map(|held| held.lease.token).collect();
         held.into_iter().for_each(|held| self.give_back(held));
         tokens
+    }
+
+    /// From now on so many are kept ready at every endpoint.
+    pub(super) fn set_min_idle(&mut self, count: usize) {
+        self.limits.min_idle = count;
+        self.core.limits.min_idle = count;
     }
 
     pub(super) fn counts(&self, endpoint: u32) -> Counts {
@@ -184,15 +245,21 @@ impl World {
     }
 
     pub(super) fn ends_well(&mut self, mut connect: Connecting) {
-        if connect.is_started || self.start(connect.token, false) {
+        if connect.is_started || self.take_up(connect, false) {
             connect.is_started = true;
             self.connected(connect);
         }
     }
 
     pub(super) fn ends_badly(&mut self, connect: Connecting, cause: u32) {
-        if connect.is_started || self.start(connect.token, false) {
+        if connect.is_started || self.take_up(connect, false) {
             self.fails(connect, cause);
+        }
+    }
+
+    pub(super) fn ends_short(&mut self, connect: Connecting, cause: u32) {
+        if connect.is_started || self.start_in_loop(connect.token) {
+            self.runs_short(connect, cause);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::world::{A, B, Got, Held, Mail, World, limits, millis};
 use crate::config::Limits;
-use crate::core::Upkeep;
+use crate::core::{Notice, Upkeep};
 use crate::observe::CloseReason;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,13 @@ enum Op {
     GiveUp,
     Evict,
     HangUp,
+    /// Bytes come on the first connection there is.
+    Speak,
+    /// The oldest attempt goes one stage further: into the event loop, then to the crew's queue.
+    GoOn,
+    /// The oldest attempt fails because this process has run out of something.
+    RunShort,
+    Close,
 }
 
 const OPS: &[Op] = &[
@@ -39,6 +46,22 @@ const OPS: &[Op] = &[
     Op::GiveUp,
     Op::Evict,
     Op::HangUp,
+];
+
+/// What can happen while the event loop connects.
+const LOOP_OPS: &[Op] = &[
+    Op::GetA,
+    Op::GetB,
+    Op::Return,
+    Op::Succeed,
+    Op::RunShort,
+    Op::GoOn,
+    Op::Look,
+    Op::Pass,
+    Op::GiveUp,
+    Op::HangUp,
+    Op::Speak,
+    Op::Close,
 ];
 
 struct Run {
@@ -91,14 +114,34 @@ impl Run {
                 world.evict(A);
                 true
             }
-            Op::HangUp => {
-                let core = &self.world.core;
-                let Some(index) = core.entries.indexes().next() else { return false };
-                let token = core.entries.token(index);
-                self.world.hang_up(token);
+            Op::HangUp => self.sees(Notice::HungUp),
+            Op::Speak => self.sees(Notice::Readable),
+            Op::GoOn | Op::RunShort if world.connects.is_empty() => false,
+            Op::GoOn => {
+                let connect = world.connects.remove(0);
+                let goes_on = world.goes_on(connect);
+                world.connects.extend(goes_on);
                 true
             }
+            Op::RunShort => {
+                let connect = world.connects.remove(0);
+                world.ends_short(connect, 2);
+                true
+            }
+            Op::Close => {
+                let was_closed = world.core.is_closed();
+                world.close();
+                !was_closed
+            }
         }
+    }
+
+    fn sees(&mut self, notice: Notice) -> bool {
+        let entries = &self.world.core.entries;
+        let Some(index) = entries.indexes().next() else { return false };
+        let token = entries.token(index);
+        self.world.notice(token, notice);
+        true
     }
 
     fn ends(&mut self, is_well: bool) -> bool {
@@ -150,10 +193,13 @@ impl Run {
 
 /// Runs `script` in a new pool, recounting after its last step; false if that step has nothing to
 /// be done to.
-fn run(limits: &Limits, script: &[Op], is_last: bool) -> bool {
+fn run(limits: &Limits, ops: &[Op], script: &[Op], is_last: bool) -> bool {
     let _naming = Naming(script);
     let mut run = Run { world: World::with_endpoints(limits.clone(), 2), held: Vec::new() };
     run.world.is_checked = false;
+    if ops == LOOP_OPS {
+        run.world.core.leave_deadlines_to_loop(A); // and not those of B
+    }
     for (at, &op) in script.iter().enumerate() {
         // All but the last step were checked when they were the last.
         run.world.is_checked = at + 1 == script.len();
@@ -168,13 +214,13 @@ fn run(limits: &Limits, script: &[Op], is_last: bool) -> bool {
 }
 
 /// Runs every script that begins with `script` and is at most `longest` long.
-fn explore(limits: &Limits, script: &mut Vec<Op>, longest: usize, count: &mut u64) {
-    for &op in OPS {
+fn explore(limits: &Limits, ops: &[Op], script: &mut Vec<Op>, longest: usize, count: &mut u64) {
+    for &op in ops {
         script.push(op);
         let is_last = script.len() == longest;
         *count += 1;
-        if run(limits, script, is_last) && !is_last {
-            explore(limits, script, longest, count);
+        if run(limits, ops, script, is_last) && !is_last {
+            explore(limits, ops, script, longest, count);
         }
         script.pop();
     }
@@ -196,32 +242,33 @@ fn longest() -> usize {
     if std::env::var_os("WARMLINE_MODEL_SEEDS").is_some() { 7 } else { 5 }
 }
 
-fn explore_all(limits: &Limits) {
+fn explore_all(limits: &Limits, ops: &[Op]) {
     let mut count = 0;
-    explore(limits, &mut Vec::new(), longest(), &mut count);
+    explore(limits, ops, &mut Vec::new(), longest(), &mut count);
     assert!(count > 10_000, "{count} scripts are too few to say anything");
 }
 
 #[test]
 fn every_short_script_in_a_pool_of_one_connection_for_two_endpoints() {
-    explore_all(&Limits { max_total: 1, max_per_endpoint: 1, ..limits() });
+    explore_all(&Limits { max_total: 1, max_per_endpoint: 1, ..limits() }, OPS);
 }
 
 #[test]
 fn every_short_script_in_a_pool_of_two_with_one_idle_and_one_connecting() {
-    explore_all(&Limits {
+    let limits = Limits {
         max_total: 2,
         max_per_endpoint: 2,
         max_idle: 1,
         max_connecting: 1,
         max_connecting_total: 1,
         ..limits()
-    });
+    };
+    explore_all(&limits, OPS);
 }
 
 #[test]
 fn every_short_script_in_a_pool_that_checks_and_expires_what_is_idle() {
-    explore_all(&Limits {
+    let limits = Limits {
         max_total: 2,
         max_per_endpoint: 1,
         fair_after: millis(0),
@@ -231,5 +278,18 @@ fn every_short_script_in_a_pool_that_checks_and_expires_what_is_idle() {
         connect_timeout: millis(50),
         settle_timeout: millis(50),
         ..limits()
-    });
+    };
+    explore_all(&limits, OPS);
+}
+
+#[test]
+fn every_short_script_of_attempts_in_the_loop_that_meet_their_deadline_a_shortage_or_the_end() {
+    let limits =
+        Limits { max_total: 3, max_per_endpoint: 2, connect_timeout: millis(50), ..limits() };
+    explore_all(&limits, LOOP_OPS);
+}
+
+#[test]
+fn every_short_script_of_attempts_in_the_loop_where_one_is_to_be_kept_idle() {
+    explore_all(&Limits { max_total: 2, min_idle: 1, ..limits() }, LOOP_OPS);
 }

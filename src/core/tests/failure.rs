@@ -152,6 +152,24 @@ fn with_nobody_waiting_attempts_to_refill_come_ever_more_seldom() {
 }
 
 #[test]
+fn with_nobody_waiting_the_pause_does_not_end_sooner_because_the_reaper_looks_for_another_reason() {
+    let mut world = World::with_endpoints(Limits { min_idle: 1, ..limits() }, 1);
+    let now = world.now;
+    world.run(&mut |core, fx| core.keep(A, now, fx));
+    for pause in [50, 100, 200] {
+        world.connect_fails(A);
+        for _ in 1..pause {
+            world.pass(1);
+            world.reap_with(&|_| true);
+        }
+        assert!(world.connects.is_empty(), "{pause} ms have not passed");
+        world.pass(1);
+        world.reap_with(&|_| true);
+        assert_eq!(world.connects.len(), 1);
+    }
+}
+
+#[test]
 fn a_success_forgets_the_failure() {
     let mut world = World::new(Limits { max_per_endpoint: 1, ..limits() });
     world.wait(A);

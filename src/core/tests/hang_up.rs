@@ -1,9 +1,11 @@
-//! The peer hangs up: in every state, and before every transition that could hand the connection
-//! on.
+//! What the event loop sees of a connection: the peer's farewell and stray bytes, in every state,
+//! and before every transition that could hand the connection on.
 
 use super::world::{A, Got, Held, Look, World, limits, millis};
 use crate::config::Limits;
-use crate::core::Token;
+use crate::core::entry::{Attempt, State};
+use crate::core::{Notice, Token};
+use crate::error::Phase;
 use crate::observe::CloseReason;
 
 /// A pool with one connection that is about to be hung up on.
@@ -25,11 +27,49 @@ fn idle() -> Doomed {
     Doomed { world, token, held: None }
 }
 
+/// Idle, and nobody has had it yet.
+fn unused() -> Doomed {
+    let mut world = World::new(Limits { min_idle: 1, ..limits() });
+    let now = world.now;
+    world.run(&mut |core, fx| core.keep(A, now, fx));
+    let token = world.connects[0].token;
+    world.connect_ok(A);
+    Doomed { world, token, held: None }
+}
+
 fn connecting() -> Doomed {
     let mut world = World::new(limits());
-    world.wait(A);
+    world.wait_within(A, millis(60_000));
     let token = world.connects[0].token;
     Doomed { world, token, held: None }
+}
+
+/// In the event loop.
+fn in_loop() -> Doomed {
+    let mut doomed = connecting();
+    assert!(doomed.world.start_in_loop(doomed.token));
+    doomed
+}
+
+/// Connected by the event loop, and queued for a thread that opens it.
+fn requeued() -> Doomed {
+    let mut doomed = in_loop();
+    assert!(doomed.world.requeue(doomed.token));
+    doomed
+}
+
+fn opening() -> Doomed {
+    let mut doomed = requeued();
+    assert!(doomed.world.start(doomed.token, true));
+    doomed
+}
+
+fn interrupted() -> Doomed {
+    let mut doomed = in_loop();
+    doomed.world.pass(3_000);
+    doomed.world.reap();
+    assert_eq!(doomed.world.interrupted, [doomed.token]);
+    doomed
 }
 
 fn settling() -> Doomed {
@@ -69,6 +109,104 @@ const EVICTED: Step = |doomed| {
     doomed.world.evict(A);
     RETURN(doomed);
 };
+
+/// Every state an entry can be in, but stuck ones, which nobody will hear of again.
+const STATES: &[(Begin, State)] = &[
+    (connecting, State::Connecting(Attempt::Queued)),
+    (in_loop, State::Connecting(running(Phase::Connect, false))),
+    (requeued, State::Connecting(Attempt::Queued)),
+    (opening, State::Connecting(running(Phase::Open, true))),
+    (interrupted, State::Connecting(Attempt::Interrupted)),
+    (unused, State::Idle),
+    (idle, State::Idle),
+    (in_use, State::InUse),
+    (settling, State::Checking(Attempt::Queued)),
+    (checking, State::Checking(Attempt::Queued)),
+];
+
+const fn running(phase: Phase, interruptible: bool) -> Attempt {
+    Attempt::Running { phase, interruptible }
+}
+
+#[test]
+fn only_an_idle_connection_ends_when_the_peer_hangs_up_and_every_other_is_marked() {
+    for (at, &(begin, state)) in STATES.iter().enumerate() {
+        let Doomed { mut world, token, .. } = begin();
+        assert_eq!(world.core.entries.get(token).map(|entry| entry.state), Some(state), "row {at}");
+        for _ in 0..2 {
+            world.hang_up(token); // the second time changes nothing
+            match world.core.entries.get(token) {
+                None => assert_eq!(state, State::Idle, "row {at}"),
+                Some(entry) => {
+                    assert!(entry.hung_up && entry.state == state, "row {at}: {entry:?}");
+                }
+            }
+        }
+        let ended = usize::from(state == State::Idle);
+        let closed = (world.closed.len(), world.closed_for(CloseReason::PeerClosed));
+        assert_eq!(closed, (ended, ended), "row {at}");
+    }
+}
+
+#[test]
+fn stray_bytes_end_a_connection_that_is_idle_after_use_and_no_other() {
+    for (at, &(begin, state)) in STATES.iter().enumerate() {
+        let Doomed { mut world, token, .. } = begin();
+        let uses = world.core.entries.get(token).map_or(0, |entry| entry.uses);
+        world.notice(token, Notice::Readable);
+        let ends = state == State::Idle && uses > 0;
+        assert_eq!(world.closed_for(CloseReason::StrayBytes), usize::from(ends), "row {at}");
+        assert_eq!(world.closed.len(), usize::from(ends), "row {at}");
+        let entry = world.core.entries.get(token);
+        assert_eq!(entry.is_none(), ends, "row {at}");
+        let is_untouched = entry.is_none_or(|entry| entry.state == state && !entry.hung_up);
+        assert!(is_untouched, "row {at}: {entry:?}");
+    }
+}
+
+#[test]
+fn bytes_before_the_first_use_are_a_greeting_that_its_first_user_reads() {
+    let Doomed { mut world, token, .. } = unused();
+    world.notice(token, Notice::Readable);
+    let held = world.take(A);
+    assert_eq!((held.lease.token, held.lease.uses), (token, 0));
+    world.notice(token, Notice::Readable); // its answer
+    world.give_back(held);
+    assert!(world.closed.is_empty());
+    world.notice(token, Notice::Readable);
+    assert_eq!(world.closed_for(CloseReason::StrayBytes), 1);
+}
+
+#[test]
+fn an_event_that_comes_late_says_nothing_of_whoever_has_the_place_now() {
+    for notice in [Notice::HungUp, Notice::Readable] {
+        for (at, &(begin, state)) in STATES.iter().enumerate() {
+            let Doomed { mut world, token, .. } = begin();
+            let stale = Token::default();
+            assert!(stale.index == token.index && stale != token, "of another generation");
+            world.notice(stale, notice);
+            let entry = world.core.entries.get(token).expect("it is untouched");
+            assert!(entry.state == state && !entry.hung_up, "row {at}: {entry:?}");
+            assert!(world.closed.is_empty(), "row {at}");
+        }
+    }
+}
+
+#[test]
+fn min_idle_is_filled_again_at_once_where_the_peer_hung_up_or_sent_stray_bytes() {
+    for notice in [Notice::HungUp, Notice::Readable] {
+        let mut world = World::with_endpoints(limits(), 1);
+        let tokens = world.idle(A, 3);
+        world.set_min_idle(3);
+        for (at, token) in tokens.into_iter().enumerate() {
+            world.notice(token, notice);
+            let counts = (world.counts(A).idle, world.connects.len());
+            assert_eq!(counts, (2 - at, at + 1), "{notice:?}");
+        }
+        (0..3).for_each(|_| _ = world.connect_ok(A));
+        assert_eq!((world.counts(A).idle, world.connects.len()), (3, 0));
+    }
+}
 
 #[test]
 fn an_idle_connection_that_is_hung_up_on_ends_at_once() {

@@ -4,6 +4,7 @@
 //! The model knows nothing of telling, permits or the queue of starved endpoints; the pools here
 //! are large enough that nobody starves. When attempts begin is the core's to decide: the model
 //! only watches that there are never more of them than waiters, nor any too soon after a failure.
+//! Nor does it know where an attempt is: in the event loop, or waiting for a thread, it is one.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use super::scripts::{Random, for_each_seed};
 use super::world::{Got, Held, Look, Mail, Reply, World, limits, millis};
 use crate::clock::Stamp;
 use crate::config::{Limits, Reuse};
-use crate::core::{Refusal, Token};
+use crate::core::{Notice, Refusal, Token};
 use crate::observe::CloseReason;
 
 /// What a step is expected to do to others than whoever takes it.
@@ -28,6 +29,7 @@ struct ModelConn {
     endpoint: u32,
     /// When it came back, counted in returns; none while it is in use.
     idle_since: Option<u64>,
+    is_used: bool,
     doomed: Option<CloseReason>,
 }
 
@@ -39,13 +41,29 @@ struct ModelWaiter {
     deadline: Stamp,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct ModelAttempt {
+    endpoint: u32,
+    /// An eviction has overtaken it.
+    is_evicted: bool,
+    is_hung_up: bool,
+}
+
+/// The last failure at an endpoint since the last success.
+#[derive(Clone, Copy, Debug)]
+struct ModelFailure {
+    at: Stamp,
+    /// No attempt begins sooner.
+    retry_at: Stamp,
+}
+
 struct Model {
     limits: Limits,
     conns: Vec<ModelConn>,
     waiters: Vec<ModelWaiter>,
-    /// Attempts under way: which, where, and whether an eviction has overtaken them.
-    connects: BTreeMap<Token, (u32, bool)>,
-    failed_at: BTreeMap<u32, Stamp>,
+    /// Attempts under way.
+    connects: BTreeMap<Token, ModelAttempt>,
+    failures: BTreeMap<u32, ModelFailure>,
     returns: u64,
     events: Vec<Event>,
 }
@@ -66,7 +84,7 @@ impl Model {
 
     fn lend(&mut self, id: u32) {
         let conn = self.conns.iter_mut().find(|conn| conn.id == id).expect("it is idle");
-        conn.idle_since = None;
+        (conn.idle_since, conn.is_used) = (None, true);
     }
 
     fn end(&mut self, id: u32, reason: CloseReason) {
@@ -104,6 +122,7 @@ impl Model {
 
     fn granted(&mut self, mail: Mail, id: u32) {
         self.waiters.retain(|waiter| waiter.mail != mail);
+        self.conns.iter_mut().filter(|conn| conn.id == id).for_each(|conn| conn.is_used = true);
         self.events.push(Event::Granted(mail, id));
     }
 
@@ -128,12 +147,18 @@ impl Model {
     }
 
     fn connected(&mut self, token: Token, id: u32, now: Stamp) {
-        let (endpoint, is_evicted) = self.connects.remove(&token).expect("it was begun");
-        self.failed_at.remove(&endpoint);
-        if is_evicted {
+        let attempt = self.connects[&token];
+        let endpoint = attempt.endpoint;
+        if attempt.is_hung_up {
+            self.events.push(Event::Closed(id, CloseReason::PeerClosed));
+            return self.connect_failed(token, false, now);
+        }
+        self.connects.remove(&token);
+        self.failures.remove(&endpoint);
+        if attempt.is_evicted {
             return self.events.push(Event::Closed(id, CloseReason::Evicted));
         }
-        self.conns.push(ModelConn { id, endpoint, idle_since: None, doomed: None });
+        self.conns.push(ModelConn { id, endpoint, idle_since: None, is_used: false, doomed: None });
         match self.oldest(endpoint, now) {
             Some(waiter) => self.granted(waiter.mail, id),
             None if !self.has_room(endpoint) => self.end(id, CloseReason::Surplus),
@@ -141,10 +166,14 @@ impl Model {
         }
     }
 
-    fn connect_failed(&mut self, token: Token, now: Stamp) {
-        let (endpoint, _) = self.connects.remove(&token).expect("it was begun");
-        self.failed_at.insert(endpoint, now);
-        if self.is_anything_left(endpoint) {
+    fn connect_failed(&mut self, token: Token, is_shortage: bool, now: Stamp) {
+        let endpoint = self.connects.remove(&token).expect("it was begun").endpoint;
+        let made_room = is_shortage && self.make_room(endpoint);
+        let before = self.failures.get(&endpoint);
+        let is_first = before.is_none_or(|failure| now.since(failure.at) >= millis(50));
+        let pause = millis(if made_room && is_first { 0 } else { 50 });
+        self.failures.insert(endpoint, ModelFailure { at: now, retry_at: now.plus(pause) });
+        if made_room || self.is_anything_left(endpoint) {
             return;
         }
         let told = self.waiters.iter().filter(|waiter| waiter.endpoint == endpoint);
@@ -152,9 +181,42 @@ impl Model {
         self.waiters.retain(|waiter| waiter.endpoint != endpoint);
     }
 
+    /// Ends the connection idle for longest where nobody waits, if somebody here waits in vain.
+    fn make_room(&mut self, endpoint: u32) -> bool {
+        let waiters = self.waiters.iter().filter(|waiter| waiter.endpoint == endpoint).count();
+        let connects = self.connects.values().filter(|theirs| theirs.endpoint == endpoint).count();
+        if waiters <= connects + self.idle(endpoint).count() {
+            return false;
+        }
+        let is_awaited =
+            |conn: &&ModelConn| self.waiters.iter().any(|waiter| waiter.endpoint == conn.endpoint);
+        let idle = self.conns.iter().filter(|conn| conn.idle_since.is_some());
+        let spare = idle.filter(|conn| !is_awaited(conn)).min_by_key(|conn| conn.idle_since);
+        let Some(id) = spare.map(|conn| conn.id) else { return false };
+        self.end(id, CloseReason::MadeRoom);
+        true
+    }
+
+    fn noticed(&mut self, token: Token, id: Option<u32>, notice: Notice) {
+        if let Some(attempt) = self.connects.get_mut(&token) {
+            attempt.is_hung_up |= notice == Notice::HungUp;
+            return;
+        }
+        let conn = self.conns.iter_mut().find(|conn| Some(conn.id) == id);
+        let Some(conn) = conn else { return }; // it is gone
+        match (notice, conn.idle_since) {
+            (Notice::HungUp, Some(_)) => self.end(id.unwrap_or(0), CloseReason::PeerClosed),
+            (Notice::HungUp, None) => conn.doomed = Some(CloseReason::PeerClosed),
+            (Notice::Readable, Some(_)) if conn.is_used => {
+                self.end(id.unwrap_or(0), CloseReason::StrayBytes);
+            }
+            (Notice::Readable, _) => {}
+        }
+    }
+
     fn is_anything_left(&self, endpoint: u32) -> bool {
         self.conns.iter().any(|conn| conn.endpoint == endpoint)
-            || self.connects.values().any(|(theirs, _)| *theirs == endpoint)
+            || self.connects.values().any(|theirs| theirs.endpoint == endpoint)
     }
 
     fn evict(&mut self, endpoint: u32) {
@@ -163,8 +225,8 @@ impl Model {
         for conn in self.conns.iter_mut().filter(|conn| conn.endpoint == endpoint) {
             conn.doomed.get_or_insert(CloseReason::Evicted);
         }
-        let mine = self.connects.values_mut().filter(|(theirs, _)| *theirs == endpoint);
-        mine.for_each(|(_, is_evicted)| *is_evicted = true);
+        let mine = self.connects.values_mut().filter(|theirs| theirs.endpoint == endpoint);
+        mine.for_each(|attempt| attempt.is_evicted = true);
     }
 }
 
@@ -175,6 +237,8 @@ struct Pair<'r> {
     random: &'r mut Random,
     held: Vec<Held>,
     closed: usize,
+    /// Every token there ever was: those of attempts and connections that are gone, too.
+    tokens: Vec<Token>,
 }
 
 impl Pair<'_> {
@@ -190,7 +254,7 @@ impl Pair<'_> {
                 self.world.pass(time);
                 self.world.reap();
             }
-            21 => self.hang_up(),
+            21 => self.notice(),
             22 if self.random.one_in(4) => {
                 self.model.evict(endpoint);
                 self.world.evict(endpoint);
@@ -221,8 +285,8 @@ impl Pair<'_> {
             }
             Got::Refused(Refusal::Failed(_, age, _)) => {
                 assert_eq!((expected, self.model.is_anything_left(endpoint)), (None, false));
-                let failed_at = self.model.failed_at[&endpoint];
-                assert!(age == now.since(failed_at) && age < millis(50), "{age:?}");
+                let failure = self.model.failures[&endpoint];
+                assert!(age == now.since(failure.at) && now < failure.retry_at, "{age:?}");
             }
             Got::Refused(Refusal::Closed) => panic!("nobody closed it"),
         }
@@ -249,12 +313,23 @@ impl Pair<'_> {
     fn connect(&mut self) {
         let Some(connect) = self.random.take(&mut self.world.connects) else { return };
         let now = self.world.now.mono;
-        if self.random.one_in(4) {
-            self.model.connect_failed(connect.token, now);
-            self.world.fails(connect, 1);
-        } else {
-            let id = self.world.connected(connect);
-            self.model.connected(connect.token, id, now);
+        match self.random.below(8) {
+            0 => {
+                self.model.connect_failed(connect.token, false, now);
+                self.world.fails(connect, 1);
+            }
+            1 => {
+                self.model.connect_failed(connect.token, true, now);
+                self.world.runs_short(connect, 2);
+            }
+            2..=4 => {
+                let connect = self.world.goes_on(connect).expect("its deadline is far away");
+                self.world.connects.push(connect);
+            }
+            _ => {
+                let id = self.world.connected(connect);
+                self.model.connected(connect.token, id, now);
+            }
         }
     }
 
@@ -285,26 +360,21 @@ impl Pair<'_> {
         self.model.waiters.retain(|waiter| waiter.mail != mail);
     }
 
-    fn hang_up(&mut self) {
+    /// The event loop sees something, in time or long after.
+    fn notice(&mut self) {
         let entries = &self.world.core.entries;
-        let idle = entries.indexes().filter_map(|index| {
-            let id = entries.at(index).conn.as_ref()?.id;
-            Some((entries.token(index), id))
-        });
-        let in_use = self.held.iter().map(|held| (held.lease.token, held.conn.id));
-        let all: Vec<(Token, u32)> = idle.chain(in_use).collect();
-        if all.is_empty() {
+        let all: Vec<Token> = entries.indexes().map(|index| entries.token(index)).collect();
+        let chosen = if self.random.one_in(4) { &self.tokens } else { &all };
+        if chosen.is_empty() {
             return;
         }
-        let (token, id) = self.random.pick(&all);
-        let conn =
-            self.model.conns.iter_mut().find(|conn| conn.id == id).expect("the model has it");
-        if conn.idle_since.is_some() {
-            self.model.end(id, CloseReason::PeerClosed);
-        } else {
-            conn.doomed = Some(CloseReason::PeerClosed);
-        }
-        self.world.hang_up(token);
+        let token = self.random.pick(chosen);
+        let held = self.held.iter().find(|held| held.lease.token == token);
+        let idle = entries.get(token).and_then(|entry| entry.conn.as_ref());
+        let id = held.map(|held| held.conn.id).or_else(|| idle.map(|conn| conn.id));
+        let notice = self.random.pick(&[Notice::HungUp, Notice::Readable]);
+        self.model.noticed(token, id, notice);
+        self.world.notice(token, notice);
     }
 
     /// What happened is what the model said would, and both count the same.
@@ -329,12 +399,16 @@ impl Pair<'_> {
         self.model.events.clear();
         let now = self.world.now.mono;
         for connect in &self.world.connects {
-            let is_new = self.model.connects.insert(connect.token, (connect.endpoint, false));
-            if let Some((_, is_evicted)) = is_new {
-                self.model.connects.insert(connect.token, (connect.endpoint, is_evicted));
-            } else if let Some(failed_at) = self.model.failed_at.get(&connect.endpoint) {
-                assert!(now.since(*failed_at) >= millis(50), "an attempt too soon after a failure");
+            if self.model.connects.contains_key(&connect.token) {
+                continue;
             }
+            let endpoint = connect.endpoint;
+            let attempt = ModelAttempt { endpoint, is_evicted: false, is_hung_up: false };
+            self.model.connects.insert(connect.token, attempt);
+            self.tokens.push(connect.token);
+            let failure = self.model.failures.get(&endpoint);
+            let is_paused = failure.is_some_and(|failure| now < failure.retry_at);
+            assert!(!is_paused, "an attempt too soon after a failure");
         }
         for endpoint in 0..2 {
             let counts = self.world.counts(endpoint);
@@ -343,7 +417,8 @@ impl Pair<'_> {
             let waiters = self.model.waiters.iter().filter(|w| w.endpoint == endpoint).count();
             let counted = (counts.idle, counts.in_use, counts.waiting);
             assert_eq!(counted, (idle, all - idle, waiters), "counts at {endpoint}");
-            let connects = self.model.connects.values().filter(|c| c.0 == endpoint).count();
+            let connects = self.model.connects.values();
+            let connects = connects.filter(|theirs| theirs.endpoint == endpoint).count();
             assert_eq!(counts.connecting, connects, "attempts at {endpoint}");
         }
     }
@@ -370,12 +445,16 @@ fn the_core_does_what_a_naive_pool_does() {
             conns: Vec::new(),
             waiters: Vec::new(),
             connects: BTreeMap::new(),
-            failed_at: BTreeMap::new(),
+            failures: BTreeMap::new(),
             returns: 0,
             events: Vec::new(),
         };
-        let world = World::with_endpoints(limits, 2);
-        let mut pair = Pair { world, model, random, held: Vec::new(), closed: 0 };
+        let mut world = World::with_endpoints(limits, 2);
+        if random.one_in(2) {
+            world.core.leave_deadlines_to_loop(0);
+        }
+        let (held, tokens) = (Vec::new(), Vec::new());
+        let mut pair = Pair { world, model, random, held, closed: 0, tokens };
         for _ in 0..150 {
             pair.step();
         }

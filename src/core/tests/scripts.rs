@@ -4,8 +4,8 @@
 use super::world::{Conn, Got, Held, Look, Mail, World, limits, millis};
 use crate::clock::nanos;
 use crate::config::{Limits, Reuse};
-use crate::core::Token;
 use crate::core::entry::State;
+use crate::core::{Notice, Token};
 use crate::observe::CloseReason;
 
 fn number(variable: &str) -> Option<u64> {
@@ -72,6 +72,8 @@ struct Script<'r> {
     kept: Vec<Conn>,
     warming: Vec<(u32, Mail)>,
     callers: u32,
+    /// Those of all connections that were ever seen.
+    tokens: Vec<Token>,
 }
 
 fn tiny_limits(random: &mut Random) -> Limits {
@@ -115,7 +117,7 @@ impl Script<'_> {
                 let held = endpoint;
                 self.world.reap_with(&|at| at == held);
             }
-            28 => self.hang_up(),
+            28 => self.notice(),
             29 => self.warm(endpoint),
             30 => {
                 let now = self.world.now;
@@ -143,18 +145,24 @@ impl Script<'_> {
         }
     }
 
+    /// An attempt goes on, on a thread or in the event loop, or ends.
     fn connect(&mut self) {
         let Some(mut connect) = self.random.take(&mut self.world.connects) else { return };
-        if !connect.is_started && self.random.one_in(2) {
-            let interruptible = self.random.one_in(2);
-            connect.is_started = self.world.start(connect.token, interruptible);
-            if connect.is_started {
-                self.world.connects.push(connect);
+        match self.random.below(8) {
+            0 | 1 if !connect.is_started => {
+                let interruptible = self.random.one_in(2);
+                connect.is_started = self.world.take_up(connect, interruptible);
+                if connect.is_started {
+                    self.world.connects.push(connect);
+                }
             }
-        } else if self.random.one_in(4) {
-            self.world.ends_badly(connect, 1);
-        } else {
-            self.world.ends_well(connect);
+            2 | 3 => {
+                let goes_on = self.world.goes_on(connect);
+                self.world.connects.extend(goes_on);
+            }
+            4 => self.world.ends_badly(connect, 1),
+            5 => self.world.ends_short(connect, 2),
+            _ => self.world.ends_well(connect),
         }
     }
 
@@ -196,12 +204,16 @@ impl Script<'_> {
         }
     }
 
-    fn hang_up(&mut self) {
+    /// The event loop sees something of a connection, in time or long after its end.
+    fn notice(&mut self) {
         let entries = &self.world.core.entries;
-        let tokens: Vec<Token> = entries.indexes().map(|index| entries.token(index)).collect();
-        if !tokens.is_empty() {
-            let token = self.random.pick(&tokens);
-            self.world.hang_up(token);
+        self.tokens.extend(entries.indexes().map(|index| entries.token(index)));
+        if !self.tokens.is_empty() {
+            let late = self.random.one_in(3);
+            let newest = self.tokens.len().saturating_sub(entries.len().max(1));
+            let token = self.random.pick(if late { &self.tokens } else { &self.tokens[newest..] });
+            let notice = self.random.pick(&[Notice::HungUp, Notice::Readable]);
+            self.world.notice(token, notice);
         }
     }
 
@@ -223,6 +235,14 @@ impl Script<'_> {
         } else if self.world.forget(endpoint) {
             let wall = self.world.now.wall;
             assert_eq!(self.world.core.add_endpoint(wall), endpoint, "its place is used again");
+            self.leave_deadlines(endpoint);
+        }
+    }
+
+    /// Where its attempts begin in the event loop, that keeps the deadlines.
+    fn leave_deadlines(&mut self, endpoint: u32) {
+        if self.random.one_in(2) {
+            self.world.core.leave_deadlines_to_loop(endpoint);
         }
     }
 
@@ -238,15 +258,24 @@ impl Script<'_> {
         }
     }
 
-    fn end(mut self) {
+    fn let_go_of_warming(&mut self) {
         for (endpoint, mail) in std::mem::take(&mut self.warming) {
             self.world.run(&mut |core, _| core.cool(endpoint, &mail));
         }
+    }
+
+    fn end(mut self) {
+        self.let_go_of_warming();
         if !self.random.one_in(3) {
             let held = std::mem::take(&mut self.held);
             self.world.let_all_end(held);
         }
         self.world.close();
+        // What is under way goes on, is called off, or comes too late.
+        for _ in 0..self.random.below(40) {
+            self.step();
+        }
+        self.let_go_of_warming();
         let mails: Vec<Mail> = self.world.replies.keys().copied().collect();
         for mail in mails {
             if let Look::Answered(reply) = self.world.look(mail) {
@@ -281,7 +310,9 @@ fn whatever_happens_all_is_accounted_for_and_nobody_is_forgotten() {
             kept: Vec::new(),
             warming: Vec::new(),
             callers: 0,
+            tokens: Vec::new(),
         };
+        (0..endpoints).for_each(|endpoint| script.leave_deadlines(endpoint));
         for _ in 0..250 {
             script.step();
             script.assert_reaper_comes();

@@ -120,7 +120,7 @@ pub(super) struct Connecting {
     pub(super) endpoint: u32,
     pub(super) token: Token,
     pub(super) deadline: Stamp,
-    /// A thread has taken it up.
+    /// The event loop, or a thread, has taken it up.
     pub(super) is_started: bool,
 }
 
@@ -183,7 +183,14 @@ pub(super) fn limits() -> Limits {
 /// Why an attempt failed, as whoever ran it says.
 pub(super) fn failure(cause: u32) -> Arc<ConnectFailure> {
     let cause = Box::new(Cause(cause));
-    Arc::new(ConnectFailure { failure: Failure::Other, phase: Phase::Open, took: millis(1), cause })
+    Arc::new(ConnectFailure::new(Failure::Other, Phase::Open, millis(1), cause))
+}
+
+/// Why an attempt failed that found this process short of descriptors, say.
+pub(super) fn shortage(cause: u32) -> Arc<ConnectFailure> {
+    let cause = Box::new(std::io::Error::new(std::io::ErrorKind::OutOfMemory, Cause(cause)));
+    let (failure, phase) = (Failure::Local, Phase::Connect);
+    Arc::new(ConnectFailure::new(failure, phase, millis(1), cause))
 }
 
 pub(super) const fn millis(millis: u64) -> Duration {

@@ -1,0 +1,109 @@
+//! Unix, and what Linux can do beyond that.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use crate::sys::Peek;
+
+pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+/// Idle connections can be watched.
+pub(crate) const CAN_WATCH: bool = true;
+/// They can be watched for the peer's farewell alone.
+pub(crate) const HEARS_FAREWELL: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+#[inline(always)]
+pub(crate) fn borrow(of: &impl AsFd) -> BorrowedFd<'_> {
+    of.as_fd()
+}
+
+pub(crate) fn number(of: BorrowedFd<'_>) -> RawFd {
+    of.as_raw_fd()
+}
+
+/// Looks at the receive buffer, without blocking.
+#[inline(always)]
+pub(crate) fn peek(fd: BorrowedFd<'_>) -> Peek {
+    let mut byte = [0_u8; 1];
+    loop {
+        return match recv(fd, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => Peek::Ended,
+            Ok(_) => Peek::Bytes,
+            Err(Errno::AGAIN) => Peek::Nothing,
+            Err(Errno::INTR) => continue,
+            Err(Errno::CONNRESET | Errno::PIPE) => Peek::Ended,
+            Err(_) => Peek::Failed,
+        };
+    }
+}
+
+/// True if this machine or process has run out of descriptors or memory.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    const SHORTAGES: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    let is_it = |code| SHORTAGES.iter().any(|errno| errno.raw_os_error() == code);
+    error.raw_os_error().is_some_and(is_it) || error.kind() == io::ErrorKind::OutOfMemory
+}
+
+/// How long sent data may stay unacknowledged: Linux alone can be told.
+pub(crate) fn set_user_timeout(
+    socket: &socket2::Socket,
+    timeout: Option<Duration>,
+) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return socket.set_tcp_user_timeout(timeout);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _unused = (socket, timeout);
+        Ok(())
+    }
+}
+
+/// Registers a descriptor for the peer's farewell, once and for all.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn watch_farewell(
+    registry: &Registry,
+    fd: BorrowedFd<'_>,
+    word: usize,
+) -> io::Result<()> {
+    use rustix::event::epoll::{self, EventData, EventFlags};
+
+    let (data, interest) = (EventData::new_u64(word as u64), EventFlags::RDHUP | EventFlags::ET);
+    let result = match epoll::add(registry, fd, data, interest) {
+        Err(Errno::EXIST) => epoll::modify(registry, fd, data, interest),
+        result => result,
+    };
+    result.map_err(io::Error::from)
+}
+
+/// See [`HEARS_FAREWELL`].
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn watch_farewell(_: &Registry, _: BorrowedFd<'_>, _: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Registers a descriptor for bytes and for the peer's farewell.
+pub(crate) fn watch_bytes(registry: &Registry, fd: RawFd, word: usize) -> io::Result<()> {
+    let mut source = SourceFd(&fd);
+    let token = mio::Token(word);
+    match registry.register(&mut source, token, Interest::READABLE) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            registry.reregister(&mut source, token, Interest::READABLE)
+        }
+        result => result,
+    }
+}
+
+/// Ends either.
+///
+/// # Errors
+///
+/// If the descriptor is not registered.
+pub(crate) fn unwatch(registry: &Registry, fd: RawFd) -> io::Result<()> {
+    registry.deregister(&mut SourceFd(&fd))
+}

@@ -1,0 +1,77 @@
+//! Windows: sockets can be connected in a loop, and looked at, but not watched.
+
+use std::io;
+use std::os::windows::io::AsRawSocket;
+use std::time::Duration;
+
+use mio::Registry;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use crate::sys::Peek;
+
+pub(crate) use std::os::windows::io::{
+    AsSocket as AsFd, BorrowedSocket as BorrowedFd, OwnedSocket as OwnedFd, RawSocket as RawFd,
+};
+
+/// mio watches no socket here that is not wholly its own.
+pub(crate) const CAN_WATCH: bool = false;
+pub(crate) const HEARS_FAREWELL: bool = false;
+
+pub(crate) fn borrow(of: &impl AsFd) -> BorrowedFd<'_> {
+    of.as_socket()
+}
+
+pub(crate) fn number(of: BorrowedFd<'_>) -> RawFd {
+    of.as_raw_socket()
+}
+
+/// Looks at the receive buffer, without blocking.
+///
+/// No flag of a read asks for that, and to make the socket non-blocking for a moment would make
+/// its duplicates so. Hence two calls: is there anything, and what. Only if a duplicate reads it
+/// away between them, the second waits, for the read time-out at the most.
+pub(crate) fn peek(fd: BorrowedFd<'_>) -> Peek {
+    let mut asked = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    match poll(&mut asked, Some(&Timespec::default())) {
+        Ok(0) => return Peek::Nothing,
+        Ok(_) => {}
+        Err(_) => return Peek::Failed,
+    }
+    let mut byte = [0_u8; 1];
+    match recv(fd, &mut byte[..], RecvFlags::PEEK) {
+        Ok((_, 0)) => Peek::Ended,
+        Ok(_) => Peek::Bytes,
+        Err(Errno::WOULDBLOCK | Errno::TIMEDOUT) => Peek::Nothing,
+        Err(Errno::CONNRESET | Errno::CONNABORTED | Errno::NETRESET) => Peek::Ended,
+        Err(_) => Peek::Failed,
+    }
+}
+
+/// True if this machine or process has run out of sockets or memory.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    const SHORTAGES: [Errno; 2] = [Errno::MFILE, Errno::NOBUFS];
+    let is_it = |code| SHORTAGES.iter().any(|errno| errno.raw_os_error() == code);
+    error.raw_os_error().is_some_and(is_it) || error.kind() == io::ErrorKind::OutOfMemory
+}
+
+/// Nothing: Linux alone can be told.
+pub(crate) fn set_user_timeout(_: &socket2::Socket, _: Option<Duration>) -> io::Result<()> {
+    Ok(())
+}
+
+/// See [`HEARS_FAREWELL`].
+pub(crate) fn watch_farewell(_: &Registry, _: BorrowedFd<'_>, _: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// See [`CAN_WATCH`].
+pub(crate) fn watch_bytes(_: &Registry, _: RawFd, _: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// See [`CAN_WATCH`].
+pub(crate) fn unwatch(_: &Registry, _: RawFd) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
