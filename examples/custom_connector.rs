@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use warmline::{
     Address, BoxError, CloseReason, Connector, Deadline, Opening, Plan, Pool, Reset, Socket,
-    SocketOptions,
+    SocketOptions, Watch,
 };
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -60,6 +60,11 @@ impl Connector for LedgerConnector {
     /// Lets the pool see traffic: bytes, errors, the end of the stream.
     fn socket<'c>(&self, conn: &'c mut Ledger) -> Option<&'c mut Socket> {
         Some(&mut conn.socket)
+    }
+
+    /// Has the pool notice when the server hangs up on an idle connection.
+    fn watch<'c>(&self, conn: &'c Ledger) -> Watch<'c> {
+        conn.socket.watch()
     }
 
     /// Is it fit for a stranger? Must not block, so a rollback is put off.

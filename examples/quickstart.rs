@@ -1,5 +1,6 @@
 //! What does a pool save? The same requests over pooled connections and over a new connection
-//! each, against a server in this process.
+//! each, against a server in this process. And what becomes of idle connections when their server
+//! hangs up, and of a caller when no connection comes free?
 //!
 //! ```text
 //! cargo run --release --example quickstart [threads [requests per thread]]
@@ -8,16 +9,19 @@
 //! `RUST_LOG=warmline=debug` shows every connection that is opened and closed.
 #![expect(clippy::print_stdout, reason = "an example reports to its user")]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
+#![expect(clippy::disallowed_types, reason = "the lock of the standard library will do for it")]
 
 use std::error::Error;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use warmline::{Deadline, Endpoint, Pool, TcpConnector};
+use warmline::{CloseReason, Closed, Deadline, Endpoint, Observer, Pool, TcpConnector};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -26,6 +30,8 @@ const MESSAGE: usize = 64;
 /// Connections of the run that opens one for each request. Each leaves its port unusable for a
 /// minute, so there must not be too many.
 const MOST_UNPOOLED: usize = 4_000;
+/// Connections that are idle when the server hangs up.
+const IDLE: usize = 8;
 
 fn main() -> Result<(), Failure> {
     env_logger::init();
@@ -33,39 +39,9 @@ fn main() -> Result<(), Failure> {
     let threads = numbers.next().transpose()?.unwrap_or(8).clamp(1, 64);
     let requests = numbers.next().transpose()?.unwrap_or(5_000).max(1);
 
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let server = listener.local_addr()?;
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| serve(&listener, &is_over));
-        let result = compare(server, threads, requests).and_then(|()| show_time_out(server));
-        is_over.store(true, Ordering::Relaxed);
-        drop(TcpStream::connect(server)); // wakes the accepting thread
-        result
-    })
-}
-
-/// The server: a thread per connection, which answers each request with a message as long.
-fn serve(listener: &TcpListener, is_over: &AtomicBool) {
-    thread::scope(|scope| {
-        for stream in listener.incoming() {
-            if is_over.load(Ordering::Relaxed) {
-                return;
-            }
-            if let Ok(stream) = stream {
-                scope.spawn(move || echo(stream));
-            }
-        }
-    });
-}
-
-fn echo(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut message = [0; MESSAGE];
-    loop {
-        stream.read_exact(&mut message)?; // fails when the client has closed
-        stream.write_all(&message)?;
-    }
+    with_server(|server| compare(server.address, threads, requests))?;
+    with_server(show_deaths)?;
+    with_server(|server| show_time_out(server.address))
 }
 
 /// One request and its answer, on whatever reads and writes.
@@ -130,6 +106,72 @@ fn compare(server: SocketAddr, threads: usize, requests: usize) -> Result<(), Fa
         return Err(format!("connections were left behind: {end}").into());
     }
     Ok(())
+}
+
+/// The server hangs up on connections that are idle: the pool closes each at once, and hands out
+/// none of them.
+fn show_deaths(server: &Server) -> Result<(), Failure> {
+    let (tell, told) = channel();
+    let pool = Pool::builder(TcpConnector::new()).observer(Deaths(tell)).build()?;
+    let endpoint = pool.endpoint(&server.address)?;
+    ask_over(&endpoint, IDLE)?; // opens them; they are idle from here on
+
+    println!("\nthe server hangs up on {} idle connections:\n", endpoint.stats().idle());
+    println!("{:<12} {:>12} {:>12} {:>12}   reason", "", "hung up at", "noticed at", "later by");
+    let hung_up = server.hang_up();
+    let first = hung_up.first().copied().unwrap_or_default();
+    for (number, at) in hung_up.iter().enumerate() {
+        // Nobody has asked the pool for anything since; it tells of each by itself.
+        let death =
+            told.recv_timeout(Duration::from_secs(5)).map_err(|_| "a death was not noticed")?;
+        let noticed = Duration::from_nanos(death.at().as_nanos());
+        println!(
+            "connection {} {:>9} µs {:>9} µs {:>9} µs   {}",
+            number + 1,
+            at.saturating_sub(first).as_micros(),
+            noticed.saturating_sub(first).as_micros(),
+            noticed.saturating_sub(*at).as_micros(),
+            death.reason(),
+        );
+        if death.reason() != CloseReason::PeerClosed {
+            return Err(format!("closed for another reason: {}", death.reason()).into());
+        }
+    }
+
+    let left = endpoint.stats().idle();
+    let dead = ask_over(&endpoint, IDLE)?;
+    let opened = endpoint.stats().opened();
+    println!("\n{left} of them are left; of the next {IDLE} checkouts {dead} got a dead one");
+    if (hung_up.len(), left, dead, opened) != (IDLE, 0, 0, 2 * IDLE as u64) {
+        return Err(format!("dead connections were kept: {}", endpoint.stats()).into());
+    }
+    Ok(())
+}
+
+/// Checks out `count` connections at the same time and asks something on each; returns how many
+/// were dead.
+fn ask_over(endpoint: &Endpoint<TcpConnector>, count: usize) -> Result<usize, Failure> {
+    let conns = (0..count).map(|_| endpoint.get()).collect::<Result<Vec<_>, _>>()?;
+    let mut dead = 0;
+    for (number, mut conn) in conns.into_iter().enumerate() {
+        match ask(&mut *conn, number) {
+            Ok(()) => conn.set_complete(),
+            Err(error) => {
+                println!("a dead connection was handed out: {error}");
+                dead += 1;
+            }
+        }
+    }
+    Ok(dead)
+}
+
+/// Is told by the pool of each connection that ends, and passes it on.
+struct Deaths(Sender<Closed>);
+
+impl Observer for Deaths {
+    fn closed(&self, event: &Closed) {
+        let _nobody_listens = self.0.send(event.clone());
+    }
 }
 
 /// What a caller reads when no connection comes free.
@@ -209,9 +251,88 @@ impl Run {
     }
 }
 
+/// The server: a thread per connection, which answers each request with a message as long.
+struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    is_over: AtomicBool,
+    connections: Mutex<Vec<Weak<TcpStream>>>,
+}
+
+/// Runs a client beside a server of its own, which ends when the client does.
+fn with_server(client: impl FnOnce(&Server) -> Result<(), Failure>) -> Result<(), Failure> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let (is_over, connections) = (AtomicBool::new(false), Mutex::default());
+    let server = Server { listener, address, is_over, connections };
+    thread::scope(|scope| {
+        scope.spawn(|| server.serve());
+        let _end = EndOnDrop(&server);
+        client(&server)
+    })
+}
+
+/// Ends the server, also if its client panics: else the program would wait for it for ever.
+struct EndOnDrop<'s>(&'s Server);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::Relaxed);
+        drop(TcpStream::connect(self.0.address)); // wakes the accepting thread
+    }
+}
+
+impl Server {
+    /// Accepts until it is over; returns when the last client has closed.
+    fn serve(&self) {
+        thread::scope(|scope| {
+            for stream in self.listener.incoming() {
+                if self.is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                if let Ok(stream) = stream {
+                    let stream = Arc::new(stream);
+                    self.connections().push(Arc::downgrade(&stream));
+                    scope.spawn(move || echo(&stream));
+                }
+            }
+        });
+    }
+
+    /// Closes all connections from this side; returns when it closed each (monotonic clock).
+    fn hang_up(&self) -> Vec<Duration> {
+        let close = |stream: &Weak<TcpStream>| {
+            let stream = stream.upgrade()?;
+            let at = read_clock(ClockId::Monotonic);
+            stream.shutdown(Shutdown::Both).ok().map(|()| at)
+        };
+        self.connections().iter().filter_map(close).collect()
+    }
+
+    /// Those that are open.
+    fn connections(&self) -> MutexGuard<'_, Vec<Weak<TcpStream>>> {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.retain(|stream| stream.strong_count() > 0);
+        connections
+    }
+}
+
+fn echo(mut stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut message = [0; MESSAGE];
+    loop {
+        stream.read_exact(&mut message)?; // fails when the client has closed
+        stream.write_all(&message)?;
+    }
+}
+
 /// The CPU time that this process has used.
 fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
+    read_clock(ClockId::ProcessCPUTime)
+}
+
+fn read_clock(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::from_secs(seconds) + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
 }

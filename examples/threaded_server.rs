@@ -108,10 +108,8 @@ fn demo() -> Result<(), Failure> {
     let server = Server::default();
     thread::scope(|scope| {
         scope.spawn(|| serve(&listener, &server));
-        let result = talk(address);
-        server.is_over.store(true, Ordering::Relaxed);
-        drop(TcpStream::connect(address)); // wakes the accepting thread
-        result
+        let _end = EndOnDrop { server: &server, address };
+        talk(address)
     })?;
     let accepted = server.accepted.load(Ordering::Relaxed);
     println!("the server accepted {accepted} connections for {} lines", CLIENTS * LINES);
@@ -119,6 +117,19 @@ fn demo() -> Result<(), Failure> {
         return Err("connections were not reused".into());
     }
     Ok(())
+}
+
+/// Ends the server, also if its client panics: else the program would wait for it for ever.
+struct EndOnDrop<'s> {
+    server: &'s Server,
+    address: SocketAddr,
+}
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.server.is_over.store(true, Ordering::Relaxed);
+        drop(TcpStream::connect(self.address)); // wakes the accepting thread
+    }
 }
 
 fn talk(server: SocketAddr) -> Result<(), Failure> {
