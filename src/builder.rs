@@ -99,7 +99,7 @@ impl<C: Connector> Builder<C> {
     }
 
     /// Connections to one endpoint being opened at the same time. Default: 16. All endpoints
-    /// together: 64, or this if it is more.
+    /// together: 64, or four times this if that is more.
     ///
     /// Sockets are connected by one thread, however many. Only a name's look-up and
     /// [`Connector::open`] of other connectors than [`TcpConnector`](crate::TcpConnector) and

@@ -135,7 +135,8 @@ impl Config {
             max_idle_per_endpoint: self.max_idle_per_endpoint.unwrap_or(max_per_endpoint),
             min_idle: self.min_idle.unwrap_or(0),
             max_connecting,
-            max_connecting_total: DEFAULT_MAX_CONNECTING_TOTAL.max(max_connecting),
+            // One endpoint alone, however much it may have, leaves room for others.
+            max_connecting_total: DEFAULT_MAX_CONNECTING_TOTAL.max(4 * max_connecting),
             max_waiting: self
                 .max_waiting
                 .unwrap_or_else(|| DEFAULT_MAX_WAITING.max(4 * max_per_endpoint)),

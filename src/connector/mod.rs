@@ -177,8 +177,8 @@ pub trait Connector: Send + Sync + 'static {
     /// # Blocking
     ///
     /// On a crew thread (after the driver's end: on the thread that drops it); may block, and is
-    /// never abandoned. At most eight of a driver's run at a time: those that hang hold up other
-    /// closes, but nothing else.
+    /// never abandoned. At most eight of a pool's run at a time: those that hang hold up the
+    /// pool's other closes, but nothing else.
     fn close(&self, conn: Self::Conn, reason: CloseReason) {
         let _unused = reason;
         drop(conn);

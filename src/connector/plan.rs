@@ -141,7 +141,8 @@ impl Opening {
     }
 
     /// The connected socket, in blocking mode, its time-outs set to what is left until the
-    /// deadline. The plan's own time-outs are set once `open` has returned.
+    /// deadline. The plan's own time-outs are set once `open` has returned, if
+    /// [`Connector::socket`](crate::Connector::socket) shows the socket.
     ///
     /// # Errors
     ///

@@ -16,7 +16,9 @@ const MOST_OPENING: usize = 48;
 const MOST_OPENING_PER_ENDPOINT: usize = 16;
 /// Of those, how many may be closing: a close is never abandoned, so those that hang must not take
 /// all there is.
-const MOST_CLOSING: usize = 8;
+const MOST_CLOSING: usize = 16;
+/// Of those, how many of one pool.
+const MOST_CLOSING_PER_POOL: usize = 8;
 /// A thread without work ends after this.
 const IDLE_FOR: Duration = Duration::from_secs(10);
 
@@ -41,6 +43,8 @@ struct State {
     closing: usize,
     /// For each endpoint, how many of its connections are being opened.
     opening_for: Vec<(Place, usize)>,
+    /// For each pool, how many of its connections are being closed.
+    closing_for: Vec<(u64, usize)>,
     /// For each pool, how many jobs are queued or have a thread; those abandoned not counted.
     jobs_of: Vec<(u64, usize)>,
     is_stopping: bool,
@@ -54,8 +58,10 @@ pub(crate) type Place = (u64, u32);
 pub(crate) enum Kind {
     /// Opens a connection to this endpoint, or looks up its name.
     Open(Place),
-    /// Checks or settles one; the last drop of a pool.
+    /// Checks or settles one.
     Upkeep,
+    /// The last drop of an endpoint or a pool. Nobody waits for it.
+    LetGo,
     /// Closes a connection.
     Close,
 }
@@ -117,8 +123,10 @@ impl Crew {
             drop(state);
             return Err((job, io::Error::other("the crew has stopped")));
         }
-        let (mark, pool) = (Arc::clone(&job.mark), job.pool);
-        add(&mut state.jobs_of, pool);
+        let (mark, pool, is_counted) = (Arc::clone(&job.mark), job.pool, job.kind != Kind::LetGo);
+        if is_counted {
+            add(&mut state.jobs_of, pool);
+        }
         state.queue.push_back(job);
         let Err(error) = self.staff(state) else { return Ok(()) };
         // Other threads will come to it, if there are any.
@@ -130,7 +138,7 @@ impl Crew {
         }
         let at = state.queue.iter().position(|queued| Arc::ptr_eq(&queued.mark, &mark));
         let unstarted = at.and_then(|at| state.queue.remove(at));
-        if unstarted.is_some() {
+        if unstarted.is_some() && is_counted {
             subtract(&mut state.jobs_of, pool);
         }
         drop(state);
@@ -216,8 +224,11 @@ impl State {
     /// those that hang leave some to others, however many hang.
     fn may_run(&self, job: &Job) -> bool {
         match job.kind {
-            Kind::Upkeep => true,
-            Kind::Close => self.closing < MOST_CLOSING,
+            Kind::Upkeep | Kind::LetGo => true,
+            Kind::Close => {
+                let own = count(&self.closing_for, job.pool);
+                own < MOST_CLOSING_PER_POOL && own < MOST_CLOSING - self.closing
+            }
             Kind::Open(endpoint) => {
                 let own = count(&self.opening_for, endpoint);
                 own < MOST_OPENING_PER_ENDPOINT && own < MOST_OPENING - self.opening
@@ -233,8 +244,11 @@ impl State {
         let first = self.queue.iter().position(|job| self.may_run(job))?;
         let job = self.queue.remove(first)?;
         match job.kind {
-            Kind::Upkeep => {}
-            Kind::Close => self.closing += 1,
+            Kind::Upkeep | Kind::LetGo => {}
+            Kind::Close => {
+                self.closing += 1;
+                add(&mut self.closing_for, job.pool);
+            }
             Kind::Open(endpoint) => {
                 self.opening += 1;
                 add(&mut self.opening_for, endpoint);
@@ -244,10 +258,15 @@ impl State {
     }
 
     fn job_ended(&mut self, pool: u64, kind: Kind) {
-        subtract(&mut self.jobs_of, pool);
+        if kind != Kind::LetGo {
+            subtract(&mut self.jobs_of, pool);
+        }
         match kind {
-            Kind::Upkeep => {}
-            Kind::Close => self.closing -= 1,
+            Kind::Upkeep | Kind::LetGo => {}
+            Kind::Close => {
+                self.closing -= 1;
+                subtract(&mut self.closing_for, pool);
+            }
             Kind::Open(endpoint) => {
                 self.opening -= 1;
                 subtract(&mut self.opening_for, endpoint);

@@ -297,7 +297,7 @@ pub(crate) fn let_go<T: Send + 'static>(held: Arc<T>, pool: u64, crew: &Crew) {
     }
     let Some(last) = Arc::into_inner(held) else { return };
     let run = Box::new(move |_| drop_guarded(last));
-    let job = Job { kind: Kind::Upkeep, pool, mark: Arc::default(), run };
+    let job = Job { kind: Kind::LetGo, pool, mark: Arc::default(), run };
     if let Err((job, _)) = crew.submit(job) {
         job.refuse();
     }

@@ -35,7 +35,10 @@ impl Drop for Worker {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         if self.pid != std::process::id() {
-            return; // it runs in the parent, and whatever it holds is the parent's
+            // It runs in the parent. Here its memory, and with it its name to the system, may be
+            // another thread's by now: that one must not be detached.
+            std::mem::forget(thread);
+            return;
         }
         self.stop.store(true, Ordering::Release);
         (self.wake)();

@@ -130,6 +130,9 @@ impl<C: Connector> Home<C> {
     }
 
     fn settle(&self, held: Boxed<C>) {
+        if self.shared.is_orphaned() {
+            return self.shared.leave_to_parent(held); // the parent's exchange may be under way on it
+        }
         let (now, token) = (Now::read(), held.lease.token);
         let Some(state) = self.shared.enter() else { return self.shared.leave_to_parent(held) };
         self.shared.transact_under(state, |core, fx| core.settle(token, held, now, fx));

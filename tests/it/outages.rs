@@ -10,7 +10,28 @@ use crate::support::server::Server;
 use crate::support::{SOON, ask, assert_balanced, eventually, tcp, watchdog};
 
 #[test]
-fn an_endpoint_that_hangs_with_all_it_may_have_leaves_threads_for_others() {
+fn logins_that_hang_with_all_an_endpoint_may_have_leave_threads_for_others() {
+    let _watchdog = watchdog();
+    let lab = Lab::new(|method, before| match (method, before) {
+        (Method::Open, 0..16) => Act::Hang,
+        _ => Act::Go,
+    });
+    let bench = lab.bench();
+    let pool = Pool::builder(lab).connect_timeout(SOON).build().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| pool.get_timeout("a", SOON).map(drop).unwrap_err());
+        }
+        eventually("all that may hang do", || bench.calls(Method::Open) == 16);
+        drop(pool.get("b").unwrap());
+        assert_eq!(pool.stats().connecting(), 16, "they hang still");
+        pool.close();
+    });
+    bench.release();
+}
+
+#[test]
+fn an_endpoint_that_hangs_with_all_it_may_have_delays_no_other() {
     let _watchdog = watchdog();
     let (hole, server) = (BlackHole::new(), Server::echo());
     let pool = tcp().connect_timeout(SOON).build().unwrap();

@@ -4,29 +4,31 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use warmline::{Endpoint, PooledConn, Repeat, TcpConnector};
+use warmline::{Endpoint, Pool, PooledConn, Repeat};
 
+use crate::support::foreign::Unwatched;
 use crate::support::lab::{Act, Lab, Method};
 use crate::support::server::Server;
 use crate::support::{SOON, ask, assert_balanced, eventually, tcp, watchdog};
 
-/// An endpoint whose idle connections are not looked at before they go out, as if each had been
-/// used a moment ago: what the server closes meanwhile comes as a surprise.
-fn endpoint(server: &Server) -> Endpoint<TcpConnector> {
-    let pool = tcp().probe_after(Duration::from_secs(3600)).build().unwrap();
-    pool.endpoint(&server.name()).unwrap()
+/// An endpoint whose idle connections are neither watched nor looked at before they go out, as if
+/// each had been used a moment ago: what the server closes meanwhile comes as a surprise.
+fn endpoint(server: &Server) -> Endpoint<Unwatched> {
+    let builder = Pool::builder(Unwatched).probe_after(Duration::from_secs(3600));
+    builder.build().unwrap().endpoint(&server.name()).unwrap()
 }
 
 /// Leaves `count` connections idle whose server has closed them.
-fn make_stale(endpoint: &Endpoint<TcpConnector>, server: &Server, count: usize) {
+fn make_stale(endpoint: &Endpoint<Unwatched>, server: &Server, count: usize) {
     let mut held: Vec<_> = (0..count).map(|_| endpoint.get().unwrap()).collect();
     held.iter_mut().for_each(|conn| ask(conn).unwrap());
     drop(held);
     server.hang_up();
     eventually("the server has closed them", || server.open() == 0);
+    assert_eq!(endpoint.stats().idle(), count, "the pool does not know");
 }
 
-fn request(conn: &mut PooledConn<TcpConnector>) -> io::Result<()> {
+fn request(conn: &mut PooledConn<Unwatched>) -> io::Result<()> {
     ask(conn)
 }
 
@@ -57,6 +59,23 @@ fn a_connection_opened_ahead_of_need_can_be_stale_too() {
     server.hang_up();
     eventually("the server has closed it", || server.open() == 0);
     endpoint.run(Repeat::Always, request).expect("it had died while it was idle");
+    assert_eq!((server.accepted(), endpoint.stats().checkouts()), (2, 2));
+}
+
+#[test]
+fn a_server_that_hangs_up_on_a_request_instead_of_answering_it_is_asked_again() {
+    let _watchdog = watchdog();
+    // No watch can see this coming: it closes idle connections at the moment they are used.
+    let server = Server::scripted(|peer| {
+        peer.take(4)?;
+        peer.write_all(b"ping")?;
+        peer.take(4).map(drop)
+    });
+    let endpoint = tcp().build().unwrap().endpoint(&server.name()).unwrap();
+    for _ in 0..5 {
+        endpoint.run(Repeat::Always, ask).unwrap();
+    }
+    assert_eq!((server.accepted(), endpoint.stats().checkouts()), (5, 9));
 }
 
 #[test]
@@ -163,7 +182,7 @@ fn a_reset_by_the_peer_is_stale_as_well() {
     tell.send(()).unwrap();
     eventually("it is reset", || server.open() == 0);
     endpoint.run(Repeat::Always, request).unwrap();
-    assert_eq!(server.accepted(), 2);
+    assert_eq!((server.accepted(), endpoint.stats().checkouts()), (2, 3));
 }
 
 #[test]

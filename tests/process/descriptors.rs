@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use warmline::{
-    Address, BoxError, Closed, Connector, Deadline, ErrorKind, Failure, Observer, Opening, Plan,
-    Pool, PooledConn, Reset, Socket, TcpConnector,
+    Address, BoxError, CloseReason, Closed, Connector, Deadline, Driver, ErrorKind, Failure,
+    Observer, One, Opening, Plan, Pool, PooledConn, Reset, Socket, TcpConnector,
 };
 
 use crate::alone;
@@ -203,5 +204,140 @@ fn a_descriptor_is_closed_by_the_time_its_end_is_told() {
         assert_eq!(open_descriptors(), before + 2);
         held.into_iter().for_each(PooledConn::discard);
         assert_eq!(counts.try_iter().collect::<Vec<_>>(), [before + 1, before]);
+    });
+}
+
+#[test]
+fn a_descriptor_of_a_connection_that_died_is_closed_by_the_time_its_end_is_told() {
+    alone(
+        "descriptors::a_descriptor_of_a_connection_that_died_is_closed_by_the_time_its_end_is_told",
+        || {
+            let _watchdog = watchdog();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let name = listener.local_addr().unwrap().to_string();
+            for is_portable in [false, true] {
+                let (send, counts) = crossbeam_channel::bounded(8);
+                let builder = tcp().portable_watch(is_portable).observer(Counts(send));
+                let pool = builder.build().unwrap();
+                PooledConn::discard(pool.get(&name).unwrap()); // the driver runs
+                drop(listener.accept().unwrap());
+                let before = counts.recv().unwrap();
+                for _ in 0..20 {
+                    drop(pool.get(&name).unwrap());
+                    let (accepted, _) = listener.accept().unwrap();
+                    assert_eq!(open_descriptors(), before + 2);
+                    drop(accepted);
+                    assert_eq!(counts.recv().unwrap(), before);
+                }
+                assert_eq!(pool.stats().closed_for(CloseReason::PeerClosed), 20);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_thousand_deaths_at_once_lose_no_descriptor() {
+    alone("descriptors::a_thousand_deaths_at_once_lose_no_descriptor", || {
+        let _watchdog = watchdog();
+        for is_portable in [false, true] {
+            loses_none(|| {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let name = listener.local_addr().unwrap().to_string();
+                let builder = tcp().max_total(1_000).max_per_endpoint(1_000).max_idle(1_000);
+                let builder = builder.max_connecting(100).portable_watch(is_portable);
+                let pool = builder.build().unwrap();
+                let endpoint = pool.endpoint(&name).unwrap();
+                let accepted: Vec<_> = std::thread::scope(|scope| {
+                    let accepts = || (0..1_000).map(|_| listener.accept().unwrap()).collect();
+                    let accepted = scope.spawn(accepts);
+                    assert_eq!(endpoint.warm(1_000, SOON).unwrap(), 1_000);
+                    accepted.join().unwrap()
+                });
+                let before = open_descriptors();
+                drop(accepted);
+                eventually("all deaths are noticed", || endpoint.stats().total() == 0);
+                eventually("all are closed", || open_descriptors() == before - 2_000);
+                assert_eq!(endpoint.stats().closed_for(CloseReason::PeerClosed), 1_000);
+            });
+        }
+    });
+}
+
+/// Connects to whichever of several addresses answers first.
+struct AnyOf(Vec<SocketAddr>);
+
+impl Connector for AnyOf {
+    type Key = One;
+    type Conn = Socket;
+
+    fn plan(&self, _: &One) -> Plan {
+        Plan::addrs(self.0.clone())
+    }
+
+    fn open(&self, _: &One, opening: &mut Opening) -> Result<Socket, BoxError> {
+        opening.take_socket()
+    }
+}
+
+#[test]
+fn a_storm_of_connects_loses_no_descriptor() {
+    alone("descriptors::a_storm_of_connects_loses_no_descriptor", || {
+        let _watchdog = watchdog();
+        loses_none(|| {
+            let (refusing, hole) = (Refusing::new(), BlackHole::new());
+            let resetting = Server::scripted(|peer| peer.reset());
+            let sound = Server::echo();
+            let driver = Driver::new();
+            for round in 0..12 {
+                let names = [refusing.name(), hole.name(), resetting.name(), sound.name()];
+                let builder = tcp().driver(&driver).portable_watch(round % 2 == 1);
+                let pool = builder.connect_timeout(Duration::from_millis(60)).build().unwrap();
+                let addresses = vec![hole.address(), refusing.address(), sound.address()];
+                let several = Pool::builder(AnyOf(addresses)).driver(&driver).build().unwrap();
+                let several = several.only().unwrap();
+                std::thread::scope(|scope| {
+                    for turn in 0..16 {
+                        let (pool, several, names) = (&pool, &several, &names);
+                        scope.spawn(move || {
+                            let brief = Duration::from_millis(if turn % 2 == 0 { 1 } else { 100 });
+                            for name in names {
+                                // Some answer, some fail, and some are given up before they do.
+                                let _either = pool.get_timeout(name, brief);
+                            }
+                            // Those that are silent lose against the one that answers.
+                            drop(several.get_timeout(SOON).expect("one of them answers"));
+                        });
+                    }
+                });
+                if round % 3 == 0 {
+                    pool.close(); // with attempts under way
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn a_drivers_own_descriptors_are_gone_with_its_last_handle() {
+    alone("descriptors::a_drivers_own_descriptors_are_gone_with_its_last_handle", || {
+        let _watchdog = watchdog();
+        let listening = Refusing::new();
+        listening.listen();
+        let before = open_descriptors();
+        for round in 0..30 {
+            let driver = Driver::new();
+            let pools = [0, 1].map(|at| {
+                let builder = tcp().driver(&driver).portable_watch((round + at) % 2 == 0);
+                builder.build().unwrap()
+            });
+            let held = pools.each_ref().map(|pool| pool.get(&listening.name()).unwrap());
+            drop(pools[0].get(&listening.name()).unwrap());
+            drop(driver);
+            drop(pools);
+            // At once: the drop waits for the threads that have them.
+            assert_eq!(open_descriptors(), before + 2, "those of the guards");
+            drop(held);
+            assert_eq!(open_descriptors(), before);
+        }
     });
 }

@@ -4,9 +4,12 @@
 #![expect(clippy::disallowed_methods, reason = "tests start threads, wait and read the time")]
 
 mod descriptors;
+mod farewells;
+mod forks;
 mod memory;
 mod network;
-#[expect(dead_code, reason = "shared with the other test binary")]
+mod shortages;
+#[expect(dead_code, unused_imports, unused_macros, reason = "shared with the other test binary")]
 #[path = "../it/support/mod.rs"]
 mod support;
 mod threads;

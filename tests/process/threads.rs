@@ -1,10 +1,12 @@
 //! The threads of a pool: as few as can be, named, asleep, and gone in the end.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::Write;
+use std::net::TcpListener;
 use std::time::Duration;
 
-use warmline::{Deadline, Pool, PooledConn};
+use warmline::{Deadline, Driver, Pool, PooledConn};
 
 use crate::alone;
 use crate::support::faults::BlackHole;
@@ -38,6 +40,8 @@ fn sleeps_of(name: &str) -> u64 {
 
 /// Waits until the thread has come to rest.
 fn await_rest(name: &str) -> u64 {
+    let pool = name.split('-').next().unwrap();
+    eventually("it has its name", || threads_of(pool).iter().any(|thread| thread == name));
     let mut before = sleeps_of(name);
     eventually("it comes to rest", || {
         std::thread::sleep(Duration::from_millis(30));
@@ -147,7 +151,8 @@ fn returns_and_checkouts_never_wake_the_reaper() {
     alone("threads::returns_and_checkouts_never_wake_the_reaper", || {
         let _watchdog = watchdog();
         let server = Server::echo();
-        let pool = tcp().name("fish").build().unwrap();
+        // Within it the reaper looks once more, at the time when the connects would be too late.
+        let pool = tcp().name("fish").connect_timeout(SOON).build().unwrap();
         let endpoint = pool.endpoint(&server.name()).unwrap();
         drop([endpoint.get().unwrap(), endpoint.get().unwrap()]);
         let before = await_rest("fish-reaper");
@@ -166,7 +171,8 @@ fn with_nothing_due_nobody_wakes_up() {
     alone("threads::with_nothing_due_nobody_wakes_up", || {
         let _watchdog = watchdog();
         let server = Server::echo();
-        let pool = tcp().name("fish").build().unwrap();
+        // Within it the reaper looks once more, at the time when the connects would be too late.
+        let pool = tcp().name("fish").connect_timeout(SOON).build().unwrap();
         ask(&mut pool.get(&server.name()).unwrap()).unwrap();
         let before = await_rest("fish-reaper");
         std::thread::sleep(Duration::from_secs(2));
@@ -203,5 +209,83 @@ fn time_spent_waiting_is_not_spent_computing() {
             assert!(spent < Duration::from_secs(1), "{spent:?} of CPU for one wait");
         });
         bench.release();
+    });
+}
+
+#[test]
+fn a_hundred_idle_connections_make_no_wake_up_in_ten_seconds() {
+    alone("threads::a_hundred_idle_connections_make_no_wake_up_in_ten_seconds", || {
+        let _watchdog = watchdog();
+        let servers: Vec<_> = (0..10).map(|_| Server::echo()).collect();
+        let pool = tcp().name("fish").observer(Diary::default()).build().unwrap();
+        let endpoints = servers.iter().map(|server| pool.endpoint(&server.name()).unwrap());
+        let endpoints: Vec<_> = endpoints.collect();
+        for endpoint in &endpoints {
+            let held: Vec<_> = (0..10).map(|_| endpoint.get().unwrap()).collect();
+            held.into_iter().for_each(|mut conn| ask(&mut conn).unwrap());
+        }
+        assert_eq!(pool.stats().idle(), 100);
+        let all = ["fish-loop", "fish-observer", "fish-reaper"];
+        // The reaper looks once more, at the time when the connects would have been too late.
+        std::thread::sleep(Duration::from_millis(3_200));
+        let before = all.map(await_rest);
+        std::thread::sleep(Duration::from_secs(10));
+        assert_eq!(all.map(sleeps_of), before, "not once in ten seconds: {all:?}");
+        assert_eq!(threads_of("fish"), all, "and nobody came to help");
+        assert_eq!(pool.stats().idle(), 100);
+    });
+}
+
+#[test]
+fn exchanges_do_not_wake_the_event_loop() {
+    alone("threads::exchanges_do_not_wake_the_event_loop", || {
+        let _watchdog = watchdog();
+        let server = Server::echo();
+        for is_portable in [false, true] {
+            let pool = tcp().name("fish").portable_watch(is_portable).build().unwrap();
+            let endpoint = pool.endpoint(&server.name()).unwrap();
+            ask(&mut endpoint.get().unwrap()).unwrap();
+            let before = await_rest("fish-loop");
+            let mut held = endpoint.get().unwrap();
+            for _ in 0..2_000 {
+                ask(&mut held).unwrap();
+            }
+            drop(held);
+            for _ in 0..2_000 {
+                ask(&mut endpoint.get().unwrap()).unwrap();
+            }
+            let woken = sleeps_of("fish-loop") - before;
+            assert!(woken <= 4, "{woken} times in 4,000 exchanges, portably: {is_portable}");
+            assert_eq!(endpoint.stats().opened(), 1);
+        }
+    });
+}
+
+#[test]
+fn a_thousand_pools_on_one_driver_have_as_many_threads_as_one() {
+    alone("threads::a_thousand_pools_on_one_driver_have_as_many_threads_as_one", || {
+        let _watchdog = watchdog();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let name = listener.local_addr().unwrap().to_string();
+        let driver = Driver::named("fish").unwrap();
+        let accepted = RefCell::new(Vec::new());
+        let pool = || {
+            let pool = tcp().driver(&driver).observer(Diary::default()).build().unwrap();
+            drop(pool.get(&name).unwrap());
+            accepted.borrow_mut().push(listener.accept().unwrap());
+            pool
+        };
+        let all = ["fish-loop", "fish-observer", "fish-reaper"];
+        let first = pool();
+        eventually("three threads", || threads_of("fish") == all);
+        let mut pools: Vec<_> = (1..1_000).map(|_| pool()).collect();
+        assert_eq!(threads_of("fish"), all);
+        assert!(pools.iter().all(|pool| pool.stats().idle() == 1));
+        pools.truncate(1);
+        drop(first);
+        drop(driver);
+        assert_eq!(threads_of("fish"), all, "as long as one pool has it");
+        drop(pools);
+        eventually("all threads have ended", || threads_of("fish").is_empty());
     });
 }

@@ -56,14 +56,14 @@ fn closes_that_hang_leave_threads_for_everything_else() {
     }
     crew.submit(gated(Kind::Open((1, 1)), 1, &running, &gated_by)).unwrap();
     crew.submit(gated(Kind::Upkeep, 1, &running, &gated_by)).unwrap();
-    for _ in 0..MOST_CLOSING + 2 {
+    for _ in 0..MOST_CLOSING_PER_POOL + 2 {
         runs.recv_timeout(SOON).unwrap();
     }
-    assert_eq!(crew.0.state.lock().closing, MOST_CLOSING);
+    assert_eq!(crew.0.state.lock().closing, MOST_CLOSING_PER_POOL);
     drop(gate);
     crew.stop();
     assert!(crew.join(Deadline::after(IDLE_FOR / 2)));
-    assert_eq!(runs.len(), MOST_THREADS + 6 - MOST_CLOSING, "all were closed in the end");
+    assert_eq!(runs.len(), MOST_THREADS + 6 - MOST_CLOSING_PER_POOL, "all were closed in the end");
     assert_eq!(crew.0.state.lock().closing, 0);
 }
 
@@ -148,10 +148,10 @@ fn waiting_for_a_pool_covers_what_is_queued_and_nothing_that_was_abandoned() {
     let (running, runs) = bounded(100);
     let (gate, gated_by) = bounded::<()>(0);
     // More closes than may run: the last waits in the queue.
-    for _ in 0..=MOST_CLOSING {
+    for _ in 0..=MOST_CLOSING_PER_POOL {
         crew.submit(gated(Kind::Close, 1, &running, &gated_by)).unwrap();
     }
-    (0..MOST_CLOSING).for_each(|_| runs.recv_timeout(SOON).unwrap());
+    (0..MOST_CLOSING_PER_POOL).for_each(|_| runs.recv_timeout(SOON).unwrap());
     let (never, hangs) = bounded::<()>(0);
     let hung = gated(Kind::Open((1, 1)), 1, &running, &hangs);
     let mark = Arc::clone(&hung.mark);

@@ -1,8 +1,11 @@
 //! Addresses where connecting goes wrong. All of them on loopback.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::server::{Crowd, bound};
 
 /// A port that is taken, where nobody listens: connecting is refused, and no other test can come
 /// to listen there meanwhile.
@@ -10,7 +13,11 @@ pub(crate) struct Refusing(Socket);
 
 impl Refusing {
     pub(crate) fn new() -> Self {
-        Self(bound())
+        Self::at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    pub(crate) fn at(ip: IpAddr) -> Self {
+        Self(bound(ip))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -30,12 +37,12 @@ impl Refusing {
 /// A listener that never accepts and whose backlog is full: connecting neither works nor fails.
 pub(crate) struct BlackHole {
     listener: Socket,
-    _fill: Vec<Socket>,
+    fill: Vec<Socket>,
 }
 
 impl BlackHole {
     pub(crate) fn new() -> Self {
-        let listener = bound();
+        let listener = bound(Ipv4Addr::LOCALHOST.into());
         listener.listen(0).unwrap();
         let address = local(&listener);
         let fill = (0..4).map(|_| {
@@ -45,7 +52,7 @@ impl BlackHole {
             socket
         });
         let fill = fill.collect();
-        Self { listener, _fill: fill }
+        Self { listener, fill }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -55,13 +62,54 @@ impl BlackHole {
     pub(crate) fn name(&self) -> String {
         self.address().to_string()
     }
+
+    /// How many sockets of others are on their way here; `None` where the system does not tell.
+    pub(crate) fn besieged_by(&self) -> Option<usize> {
+        let SocketAddr::V4(address) = self.address() else { return None };
+        let ip = u32::from_ne_bytes(address.ip().octets());
+        let target = format!("{ip:08X}:{:04X}", address.port());
+        let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+        // Established, and SYN sent; others may be memories of who had the port before.
+        let leads_here = |line: &&str| {
+            let fields: Vec<_> = line.split_whitespace().skip(2).take(2).collect();
+            fields == [&*target, "01"] || fields == [&*target, "02"]
+        };
+        Some(table.lines().filter(leads_here).count().saturating_sub(self.fill.len()))
+    }
+
+    /// From now on it accepts whatever comes, until what this returns is dropped.
+    pub(crate) fn open(&self) -> Crowd {
+        Crowd::of(self.listener.try_clone().unwrap())
+    }
 }
 
-fn bound() -> Socket {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any_port: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    socket.bind(&any_port.into()).unwrap();
-    socket
+/// The same on a Unix socket.
+pub(crate) struct UnixHole {
+    listener: Socket,
+    _fill: Vec<Socket>,
+}
+
+impl UnixHole {
+    pub(crate) fn new(path: &Path) -> Self {
+        let address = SockAddr::unix(path).unwrap();
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&address).unwrap();
+        listener.listen(0).unwrap();
+        let mut fill = Vec::new();
+        loop {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            if socket.connect(&address).is_err() {
+                return Self { listener, _fill: fill };
+            }
+            fill.push(socket);
+        }
+    }
+
+    /// From now on it accepts whatever comes, until what this returns is dropped.
+    pub(crate) fn open(&self) -> Crowd {
+        Crowd::of(self.listener.try_clone().unwrap())
+    }
 }
 
 fn local(socket: &Socket) -> SocketAddr {

@@ -1,6 +1,7 @@
 //! What the tests have in common.
 
 pub(crate) mod faults;
+pub(crate) mod foreign;
 pub(crate) mod lab;
 pub(crate) mod server;
 
@@ -11,9 +12,23 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use parking_lot::Mutex;
 use warmline::{
-    Builder, CloseReason, Closed, Connected, Connector, Observer, Pool, PooledConn, Stats,
+    Builder, CloseReason, Closed, Connected, Connector, Driver, Observer, Pool, PooledConn, Stats,
     TcpConnector,
 };
+
+/// Tests that are run twice: with idle connections watched as this system does it best, and by the
+/// means that every Unix has. Each takes a `bool`: whether the latter.
+macro_rules! both_ways {
+    ($($name:ident,)+) => {
+        mod natively {
+            $(#[test] fn $name() { super::$name(false); })+
+        }
+        mod portably {
+            $(#[test] fn $name() { super::$name(true); })+
+        }
+    };
+}
+pub(crate) use both_ways;
 
 /// Long enough for anything that is to happen soon, on a machine that is busy with other things.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -60,6 +75,16 @@ where
     conn.read_exact(&mut answer)?;
     assert_eq!(&answer, b"ping", "somebody else's answer");
     Ok(())
+}
+
+/// Returns once the event loop of `driver` has seen all that had happened when this was called: it
+/// sees things in the order they happen, and here one more does.
+pub(crate) fn await_loop(driver: &Driver) {
+    let server = server::Server::echo();
+    let last = tcp().driver(driver).build().unwrap();
+    ask(&mut last.get(&server.name()).unwrap()).unwrap();
+    server.hang_up();
+    eventually("the loop sees the last hang-up", || last.stats().closed() == 1);
 }
 
 /// Every connection that was ever opened is in exactly one place.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -41,10 +41,12 @@ impl Server {
     pub(crate) fn scripted(
         script: impl Fn(&mut Peer) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        let any_port: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        listener.bind(&any_port.into()).unwrap();
-        Self::start(listener, Arc::new(script))
+        Self::start(bound(Ipv4Addr::LOCALHOST.into()), Arc::new(script))
+    }
+
+    /// An echo on this address of the machine itself.
+    pub(crate) fn echo_at(ip: IpAddr) -> Self {
+        Self::start(bound(ip), Arc::new(Peer::echo))
     }
 
     /// The same on a Unix socket.
@@ -109,6 +111,27 @@ impl Server {
             let _gone_already = socket.shutdown(Shutdown::Both);
         }
     }
+
+    /// Says farewell on the connection that was accepted as this one, from 0.
+    pub(crate) fn hang_up_on(&self, number: usize) {
+        let open = self.board.open.lock();
+        open.get(&number).unwrap().shutdown(Shutdown::Both).unwrap();
+    }
+
+    /// Says farewell on all connections, and goes on to listen to what the other side says.
+    pub(crate) fn half_close(&self) {
+        for socket in self.board.open.lock().values() {
+            socket.shutdown(Shutdown::Write).unwrap();
+        }
+    }
+}
+
+/// A socket on any free port of this address.
+pub(super) fn bound(ip: IpAddr) -> Socket {
+    let address = SocketAddr::new(ip, 0);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket
 }
 
 impl Drop for Server {
@@ -129,9 +152,11 @@ impl Drop for Server {
 
 impl Board {
     fn serve(self: &Arc<Self>, socket: Socket, script: Arc<Script>) {
-        let number = self.accepted.fetch_add(1, Ordering::SeqCst);
+        // Counted last: what is counted is also open. One thread alone accepts.
+        let number = self.accepted.load(Ordering::SeqCst);
         let socket = Arc::new(socket);
         self.open.lock().insert(number, Arc::clone(&socket));
+        self.accepted.fetch_add(1, Ordering::SeqCst);
         let thread = std::thread::spawn({
             let board = Arc::clone(self);
             move || {
@@ -199,6 +224,11 @@ impl Peer {
         }
     }
 
+    /// Says farewell, and can be written to all the same.
+    pub(crate) fn half_close(&mut self) -> io::Result<()> {
+        self.socket()?.shutdown(Shutdown::Write)
+    }
+
     /// Ends the connection with a reset instead of a farewell.
     pub(crate) fn reset(&mut self) -> io::Result<()> {
         self.socket()?.set_linger(Some(Duration::ZERO))?;
@@ -232,5 +262,56 @@ impl Write for Peer {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Accepts and keeps what connects, without a thread for each, until it is dropped.
+pub(crate) struct Crowd {
+    listener: Arc<Socket>,
+    kept: Arc<Mutex<Vec<Socket>>>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Crowd {
+    pub(crate) fn new() -> Self {
+        let listener = bound(Ipv4Addr::LOCALHOST.into());
+        listener.listen(1024).unwrap();
+        Self::of(listener)
+    }
+
+    pub(super) fn of(listener: Socket) -> Self {
+        let (listener, kept) = (Arc::new(listener), Arc::<Mutex<Vec<_>>>::default());
+        let acceptor = std::thread::spawn({
+            let (listener, kept) = (Arc::clone(&listener), Arc::clone(&kept));
+            move || {
+                while let Ok((socket, _)) = listener.accept() {
+                    kept.lock().push(socket);
+                }
+            }
+        });
+        Self { listener, kept, acceptor: Some(acceptor) }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.listener.local_addr().unwrap().as_socket().unwrap().to_string()
+    }
+
+    pub(crate) fn kept(&self) -> usize {
+        self.kept.lock().len()
+    }
+
+    /// Closes all of them, one right after the other.
+    pub(crate) fn hang_up(&self) {
+        let kept = std::mem::take(&mut *self.kept.lock());
+        drop(kept);
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        let _ended = self.listener.shutdown(Shutdown::Both);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _panicked = acceptor.join();
+        }
     }
 }
