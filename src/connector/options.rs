@@ -1,7 +1,7 @@
 //! Options of sockets.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -286,10 +286,20 @@ impl SocketOptions {
         Ok(())
     }
 
+    /// Those of the addresses that the local one, if it is set, can connect to; all if it can to
+    /// none, so that the system says why.
+    pub(crate) fn reachable(&self, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+        let fits = |address: &&SocketAddr| {
+            self.local_address.is_none_or(|local| local.is_ipv6() == address.is_ipv6())
+        };
+        let fitting: Vec<_> = addresses.iter().filter(fits).copied().collect();
+        if fitting.is_empty() { addresses.to_vec() } else { fitting }
+    }
+
     /// Binds a TCP socket to the local address, if one is set.
     pub(crate) fn bind_tcp(&self, socket: &socket2::Socket) -> io::Result<()> {
         self.local_address
-            .map_or(Ok(()), |address| socket.bind(&std::net::SocketAddr::new(address, 0).into()))
+            .map_or(Ok(()), |address| socket.bind(&SocketAddr::new(address, 0).into()))
     }
 
     /// Sets what belongs to TCP.

@@ -84,7 +84,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         };
         let took = now.mono.since(entry.born);
         let state = entry.state;
-        let hung_up = entry.hung_up;
+        let doomed = entry.doomed;
         let result = match (state, result) {
             (State::Connecting(Attempt::Interrupted | Attempt::Stuck), Err(failure))
                 if failure.failure == Failure::Timeout =>
@@ -103,7 +103,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 }
                 Err(Arc::new(ConnectFailure::timed_out(Phase::Open, took)))
             }
-            (_, Ok(conn)) if hung_up => {
+            (_, Ok(conn)) if doomed.is_some() => {
                 let (born, reason) = (entry.born, CloseReason::PeerClosed);
                 fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
                 let cause = std::io::Error::from(std::io::ErrorKind::ConnectionReset).into();

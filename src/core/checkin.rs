@@ -42,7 +42,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let Some(entry) = self.entries.get(token) else { return Err(conn) };
         let place = self.endpoints.at(endpoint);
         // Closing a pool makes every epoch old.
-        let is_welcome = !entry.hung_up
+        let is_welcome = entry.doomed.is_none()
             && !entry.retire
             && entry.epoch == place.epoch
             && place.waiters.is_empty()
@@ -151,7 +151,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn hang_up(&mut self, token: Token, now: Now, fx: &mut Effects<T, W>) {
         let Some(entry) = self.entries.get_mut(token) else { return };
         if entry.state != State::Idle {
-            entry.hung_up = true;
+            entry.doomed = Some(CloseReason::PeerClosed);
             return;
         }
         let endpoint = entry.endpoint;
@@ -161,9 +161,18 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// Bytes have come, where only idle connections are watched for them.
     fn stray(&mut self, token: Token, now: Now, fx: &mut Effects<T, W>) {
-        let Some(entry) = self.entries.get(token) else { return };
-        // In use they are an answer; before the first use they are a greeting.
-        if entry.state != State::Idle || entry.uses == 0 {
+        let Some(entry) = self.entries.get_mut(token) else { return };
+        // Before the first use they are a greeting.
+        let is_greeting = match entry.state {
+            State::InUse => entry.uses <= 1,
+            _ => entry.uses == 0,
+        };
+        if is_greeting {
+            return;
+        }
+        // In use it is not watched: this came before it was taken, or after it was given back.
+        if entry.state != State::Idle {
+            entry.doomed = entry.doomed.or(Some(CloseReason::StrayBytes));
             return;
         }
         let endpoint = entry.endpoint;
@@ -174,8 +183,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// What speaks against keeping a connection, seen under the lock.
     pub(crate) fn objection(&self, index: u32) -> Option<CloseReason> {
         let entry = self.entries.at(index);
-        if entry.hung_up {
-            Some(CloseReason::PeerClosed)
+        if entry.doomed.is_some() {
+            entry.doomed
         } else if self.is_closed {
             Some(CloseReason::PoolClosed)
         } else if entry.epoch != self.endpoints.at(entry.endpoint).epoch {

@@ -69,7 +69,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let place = self.endpoints.at_mut(endpoint);
         place.idle.remove(&mut self.entries, index);
         self.budget.idle.remove(&mut self.entries, index);
-        debug_assert!(!self.entries.at(index).hung_up && !self.entries.at(index).retire);
+        debug_assert!(self.entries.at(index).doomed.is_none() && !self.entries.at(index).retire);
         let lease = self.note_checkout(index, true, idle_for, wall);
         self.entries.at_mut(index).conn.take().map(|conn| Grant { conn, lease })
     }

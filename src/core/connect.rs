@@ -102,7 +102,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             born: now.mono,
             idle_since: Stamp::ZERO,
             uses: 0,
-            hung_up: false,
+            doomed: None,
             retire: false,
             timer: None,
             retires_at: None,

@@ -4,6 +4,7 @@ use crate::clock::Stamp;
 use crate::core::permits::Permit;
 use crate::core::slab::{Linked, Links, Token};
 use crate::error::Phase;
+use crate::observe::CloseReason;
 
 /// The list of an endpoint's idle connections.
 pub(crate) const STACK: usize = 0;
@@ -24,8 +25,8 @@ pub(crate) struct Entry<T> {
     pub(crate) idle_since: Stamp,
     /// How often it was checked out.
     pub(crate) uses: u32,
-    /// The peer hung up while it was elsewhere than idle.
-    pub(crate) hung_up: bool,
+    /// What was noticed while it was elsewhere than idle: why it is of no more use.
+    pub(crate) doomed: Option<CloseReason>,
     /// It is past its lifetime and ends when it comes back.
     pub(crate) retire: bool,
     /// What its timer is set to: the end of its lifetime, or of the attempt that has it.
@@ -39,7 +40,7 @@ pub(crate) struct Entry<T> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// The crew opens it.
+    /// The event loop connects it, or the crew opens it.
     Connecting(Attempt),
     Idle,
     InUse,
@@ -47,7 +48,7 @@ pub(crate) enum State {
     Checking(Attempt),
 }
 
-/// How far the crew's work on a connection is.
+/// How far the work of the driver's threads on a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
     /// It waits for a thread.

@@ -42,7 +42,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         assert_eq!(entry.conn.is_some(), is_idle, "{at:?}: only idle ones hold a connection");
         let place = self.endpoints.at(entry.endpoint);
         if is_idle {
-            assert!(!entry.hung_up && !entry.retire, "{at:?}, but known to be of no use");
+            assert!(entry.doomed.is_none() && !entry.retire, "{at:?}, but known to be of no use");
             assert_eq!(entry.epoch, place.epoch, "{at:?}, but evicted");
         }
         let is_timed = match entry.state {

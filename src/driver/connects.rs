@@ -75,6 +75,8 @@ pub(crate) struct Connects {
 
 struct Attempt {
     deadline: Stamp,
+    /// When it has something to begin, as its timer says.
+    next_at: Option<Stamp>,
     course: Course,
     options: SocketOptions,
     delivery: Box<dyn Delivery>,
@@ -90,6 +92,8 @@ enum Begun {
     /// It goes on: next at this time, or when there is news.
     GoesOn(Option<Stamp>),
     Ended(Outcome),
+    /// No address is left.
+    Lost,
 }
 
 impl Connects {
@@ -119,11 +123,13 @@ impl Connects {
         }
         let course = match target {
             Target::Addresses(addresses) => {
+                let addresses = options.reachable(&addresses);
                 Course::Tcp { race: Race::new(&addresses, now, deadline), flights: SmallVec::new() }
             }
             Target::Path(path) => Course::Unix { path, pause: FIRST_PAUSE },
         };
-        self.attempts.insert(key, Box::new(Attempt { deadline, course, options, delivery }));
+        self.attempts
+            .insert(key, Box::new(Attempt { deadline, next_at: None, course, options, delivery }));
         self.timers.push(Reverse((deadline, key)));
         self.due.push_back(key);
     }
@@ -131,10 +137,11 @@ impl Connects {
     /// Ends an attempt that is past its deadline, or not wanted any more.
     pub(crate) fn cancel(&mut self, key: Key) {
         let words = match self.attempts.get(&key).map(|attempt| &attempt.course) {
+            // Why others were not tried is more than that one did not answer.
+            Some(Course::Tcp { race, .. }) if race.ran_short() => return self.lose(key),
             Some(Course::Tcp { race, .. }) => race.describe(),
-            Some(Course::Unix { .. }) => {
-                "the listener's backlog was full until the deadline".into()
-            }
+            Some(Course::Unix { pause, .. }) if *pause == FIRST_PAUSE => "it was not begun".into(),
+            Some(Course::Unix { .. }) => "the listener's backlog was full until the deadline".into(),
             None => return,
         };
         self.end(key, Outcome::TooLate(words));
@@ -176,9 +183,10 @@ impl Connects {
             let Some(key) = self.due.pop_front() else { return };
             match self.begin_next(key, now) {
                 Begun::GoesOn(Some(at)) if at <= now => self.due.push_back(key),
-                Begun::GoesOn(Some(at)) => self.timers.push(Reverse((at, key))),
+                Begun::GoesOn(Some(at)) => self.set_timer(key, at),
                 Begun::GoesOn(None) => {}
                 Begun::Ended(outcome) => self.end(key, outcome),
+                Begun::Lost => self.lose(key),
             }
         }
     }
@@ -214,9 +222,8 @@ impl Connects {
             Course::Tcp { race, flights } => (race, flights),
         };
         let Some(address) = race.start(now) else {
-            let is_lost = race.is_lost(); // there was no address at all
-            let next_at = race.next_at();
-            return if is_lost { Begun::Ended(self.lost(key)) } else { Begun::GoesOn(next_at) };
+            // Lost if there was no address at all.
+            return if race.is_lost() { Begun::Lost } else { Begun::GoesOn(race.next_at()) };
         };
         let begun = Flight::begin(address, &attempt.options).and_then(|flight| {
             let token = self.flights.insert((key, flight));
@@ -234,7 +241,7 @@ impl Connects {
             Err(error) => note_failure(race, error),
         }
         if race.is_lost() {
-            return Begun::Ended(self.lost(key));
+            return Begun::Lost;
         }
         Begun::GoesOn(if race.is_due(now) { Some(now) } else { race.next_at() })
     }
@@ -246,25 +253,17 @@ impl Connects {
         flights.retain(|flight| *flight != token);
         note_failure(race, error);
         if race.is_lost() {
-            let outcome = self.lost(key);
-            self.end(key, outcome);
+            self.lose(key);
         } else {
             self.due.push_back(key);
         }
     }
 
-    /// No address is left.
-    fn lost(&mut self, key: Key) -> Outcome {
-        let course = self.attempts.get_mut(&key).map(|attempt| {
-            let nothing = Course::Unix { path: PathBuf::new(), pause: FIRST_PAUSE };
-            std::mem::replace(&mut attempt.course, nothing)
-        });
-        let error = match course {
-            Some(Course::Tcp { race, .. }) => race.into_error(),
-            _ => None,
-        };
-        let no_address = || io::Error::new(io::ErrorKind::NotFound, "there was no address to try");
-        Outcome::Failed(error.unwrap_or_else(no_address))
+    fn set_timer(&mut self, key: Key, at: Stamp) {
+        let Some(attempt) = self.attempts.get_mut(&key) else { return };
+        if attempt.next_at.replace(at) != Some(at) {
+            self.timers.push(Reverse((at, key)));
+        }
     }
 
     /// Takes a connected socket out of the flights.
@@ -285,16 +284,33 @@ impl Connects {
         }
     }
 
-    /// Ends an attempt: sockets that are still on their way are closed.
     fn end(&mut self, key: Key, outcome: Outcome) {
-        let Some(attempt) = self.attempts.remove(&key) else { return };
-        if let Course::Tcp { flights, .. } = attempt.course {
-            for token in flights {
+        if let Some(attempt) = self.remove(key) {
+            attempt.delivery.deliver(outcome);
+        }
+    }
+
+    /// Ends an attempt that can try no more addresses, with the error that tells most.
+    fn lose(&mut self, key: Key) {
+        let Some(attempt) = self.remove(key) else { return };
+        let error = match attempt.course {
+            Course::Tcp { race, .. } => race.into_error(),
+            Course::Unix { .. } => None,
+        };
+        let no_address = || io::Error::new(io::ErrorKind::NotFound, "there was no address to try");
+        attempt.delivery.deliver(Outcome::Failed(error.unwrap_or_else(no_address)));
+    }
+
+    /// Takes an attempt out; its sockets that are still on their way are closed.
+    fn remove(&mut self, key: Key) -> Option<Attempt> {
+        let mut attempt = *self.attempts.remove(&key)?;
+        if let Course::Tcp { flights, .. } = &mut attempt.course {
+            for token in std::mem::take(flights) {
                 self.drop_flight(token);
             }
         }
         self.tidy();
-        attempt.delivery.deliver(outcome);
+        Some(attempt)
     }
 
     /// Lets go of timers of what has ended, and of the memory of a busier time.

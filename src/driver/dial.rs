@@ -20,6 +20,7 @@ use crate::error::{BoxError, ConnectFailure, Failure, Phase};
 use crate::observe::CloseReason;
 use crate::shared::{Boxed, Held, Home, guarded};
 use crate::sync::{self, Arc};
+use crate::sys;
 
 /// An attempt to connect, wherever it is on its way. It ends in exactly one place: dropped before
 /// that, it has failed.
@@ -76,7 +77,11 @@ impl<C: Connector> Attempt<C> {
                         attempt.connect(Target::Addresses(addresses.into()));
                     }
                 }
-                Err(error) => attempt.fail(Failure::Dns, Phase::Resolve, error.into()),
+                Err(error) => {
+                    let is_local = sys::is_shortage(&error);
+                    let failure = if is_local { Failure::Local } else { Failure::Dns };
+                    attempt.fail(failure, Phase::Resolve, error.into());
+                }
             }
         });
     }

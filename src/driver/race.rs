@@ -26,7 +26,8 @@ pub(crate) struct Race {
     next_at: Option<Stamp>,
     running: usize,
     failed: usize,
-    last_error: Option<io::Error>,
+    /// Of those that failed, the error that tells most; of several the last.
+    error: Option<io::Error>,
 }
 
 impl Race {
@@ -36,7 +37,7 @@ impl Race {
         // The last one keeps a quarter of the time for itself.
         let share = deadline.since(now) / 4 * 3 / most;
         let head_start = share.clamp(LEAST_HEAD_START, HEAD_START);
-        Self { waiting, head_start, next_at: None, running: 0, failed: 0, last_error: None }
+        Self { waiting, head_start, next_at: None, running: 0, failed: 0, error: None }
     }
 
     /// The next address to try, if one is due. Whoever takes it reports how it went.
@@ -54,9 +55,9 @@ impl Race {
     pub(crate) fn failed(&mut self, error: io::Error) {
         self.running -= 1;
         self.failed += 1;
-        // Why others were not tried is more than why one failed.
-        if !self.last_error.as_ref().is_some_and(sys::is_shortage) {
-            self.last_error = Some(error);
+        let told = self.error.as_ref().map_or(0, tells);
+        if tells(&error) >= told {
+            self.error = Some(error);
         }
         self.next_at = None;
     }
@@ -65,6 +66,11 @@ impl Race {
     pub(crate) fn failed_here(&mut self, error: io::Error) {
         self.waiting.clear();
         self.failed(error);
+    }
+
+    /// This side lacked something, and further addresses were not tried.
+    pub(crate) fn ran_short(&self) -> bool {
+        self.error.as_ref().is_some_and(sys::is_shortage)
     }
 
     /// None is running, and none is left.
@@ -84,12 +90,12 @@ impl Race {
 
     /// Why all failed; `None` if none has.
     pub(crate) fn into_error(self) -> Option<io::Error> {
-        let error = self.last_error?;
+        let error = self.error?;
         if self.failed == 1 {
             return Some(error);
         }
         let (kind, failed) = (error.kind(), self.failed);
-        Some(io::Error::new(kind, Failures { failed, last: error }))
+        Some(io::Error::new(kind, Failures { failed, worst: error }))
     }
 
     /// How far it came by its deadline, in words.
@@ -99,10 +105,26 @@ impl Race {
             1 => "no answer by the deadline".to_owned(),
             many => format!("no answer from any of {many} addresses by the deadline"),
         };
-        if let Some(error) = &self.last_error {
-            words += &format!("; {} failed before, the last with: {error}", self.failed);
+        if let Some(error) = &self.error {
+            words += &format!("; {} failed before: {error}", self.failed);
         }
         words
+    }
+}
+
+/// How much an error says about why a peer cannot be reached by any of its addresses.
+fn tells(error: &io::Error) -> u8 {
+    match error.kind() {
+        // Why others were not tried is more than why one failed.
+        _ if sys::is_shortage(error) => 4,
+        // A peer has answered.
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => 3,
+        io::ErrorKind::TimedOut => 2,
+        // A family that this machine does not have, say.
+        io::ErrorKind::AddrNotAvailable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::HostUnreachable => 0,
+        _ => 1,
     }
 }
 
@@ -110,18 +132,18 @@ impl Race {
 #[derive(Debug)]
 struct Failures {
     failed: usize,
-    last: io::Error,
+    worst: io::Error,
 }
 
 impl std::fmt::Display for Failures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "all {} addresses failed, the last with: {}", self.failed, self.last)
+        write!(f, "all {} addresses failed: {}", self.failed, self.worst)
     }
 }
 
 impl std::error::Error for Failures {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.last)
+        Some(&self.worst)
     }
 }
 
@@ -194,7 +216,7 @@ mod tests {
         assert!(race.is_lost());
         let error = race.into_error().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        assert_eq!(error.to_string(), "all 2 addresses failed, the last with: connection refused");
+        assert_eq!(error.to_string(), "all 2 addresses failed: connection refused");
     }
 
     #[test]
@@ -248,7 +270,7 @@ mod tests {
         assert_eq!(race.describe(), "no answer by the deadline");
         race.failed(refused());
         assert_eq!(race.start(at(0)), Some(v4(2)));
-        let text = "no answer by the deadline; 1 failed before, the last with: connection refused";
+        let text = "no answer by the deadline; 1 failed before: connection refused";
         assert_eq!(race.describe(), text);
     }
 

@@ -56,7 +56,8 @@ impl Failure {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::Unreachable,
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Timeout,
-            io::ErrorKind::AddrNotAvailable => Self::Local, // out of ports
+            // Out of ports.
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => Self::Local,
             _ => Self::Other,
         }
     }

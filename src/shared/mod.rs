@@ -466,7 +466,7 @@ impl<C: Connector> Shared<C> {
     }
 
     pub(crate) fn stats(&self, home: Option<&Home<C>>) -> Stats {
-        let state = self.state.lock();
+        let Some(state) = self.enter() else { return Stats::default() };
         let mut stats = match home {
             Some(home) => state.core.stats(home.place),
             None => state.core.stats_of_all(),

@@ -37,6 +37,12 @@ fn unused() -> Doomed {
     Doomed { world, token, held: None }
 }
 
+fn in_use_again() -> Doomed {
+    let Doomed { mut world, token, .. } = idle();
+    let held = world.take(A);
+    Doomed { world, token, held: Some(held) }
+}
+
 fn connecting() -> Doomed {
     let mut world = World::new(limits());
     world.wait_within(A, millis(60_000));
@@ -120,6 +126,7 @@ const STATES: &[(Begin, State)] = &[
     (unused, State::Idle),
     (idle, State::Idle),
     (in_use, State::InUse),
+    (in_use_again, State::InUse),
     (settling, State::Checking(Attempt::Queued)),
     (checking, State::Checking(Attempt::Queued)),
 ];
@@ -138,7 +145,8 @@ fn only_an_idle_connection_ends_when_the_peer_hangs_up_and_every_other_is_marked
             match world.core.entries.get(token) {
                 None => assert_eq!(state, State::Idle, "row {at}"),
                 Some(entry) => {
-                    assert!(entry.hung_up && entry.state == state, "row {at}: {entry:?}");
+                    let is_marked = entry.doomed == Some(CloseReason::PeerClosed);
+                    assert!(is_marked && entry.state == state, "row {at}: {entry:?}");
                 }
             }
         }
@@ -149,7 +157,7 @@ fn only_an_idle_connection_ends_when_the_peer_hangs_up_and_every_other_is_marked
 }
 
 #[test]
-fn stray_bytes_end_a_connection_that_is_idle_after_use_and_no_other() {
+fn stray_bytes_end_a_connection_that_was_used_at_once_or_when_it_comes_back() {
     for (at, &(begin, state)) in STATES.iter().enumerate() {
         let Doomed { mut world, token, .. } = begin();
         let uses = world.core.entries.get(token).map_or(0, |entry| entry.uses);
@@ -159,8 +167,15 @@ fn stray_bytes_end_a_connection_that_is_idle_after_use_and_no_other() {
         assert_eq!(world.closed.len(), usize::from(ends), "row {at}");
         let entry = world.core.entries.get(token);
         assert_eq!(entry.is_none(), ends, "row {at}");
-        let is_untouched = entry.is_none_or(|entry| entry.state == state && !entry.hung_up);
-        assert!(is_untouched, "row {at}: {entry:?}");
+        // What is in use, or out for upkeep, is not watched: the bytes came while it was idle.
+        let is_marked = match state {
+            State::InUse => uses > 1,
+            State::Checking(_) => uses > 0,
+            State::Idle | State::Connecting(_) => false,
+        };
+        let doomed = is_marked.then_some(CloseReason::StrayBytes);
+        let is_as_told = entry.is_none_or(|entry| entry.state == state && entry.doomed == doomed);
+        assert!(is_as_told, "row {at}: {entry:?}");
     }
 }
 
@@ -186,7 +201,7 @@ fn an_event_that_comes_late_says_nothing_of_whoever_has_the_place_now() {
             assert!(stale.index == token.index && stale != token, "of another generation");
             world.notice(stale, notice);
             let entry = world.core.entries.get(token).expect("it is untouched");
-            assert!(entry.state == state && !entry.hung_up, "row {at}: {entry:?}");
+            assert!(entry.state == state && entry.doomed.is_none(), "row {at}: {entry:?}");
             assert!(world.closed.is_empty(), "row {at}");
         }
     }

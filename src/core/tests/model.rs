@@ -29,7 +29,7 @@ struct ModelConn {
     endpoint: u32,
     /// When it came back, counted in returns; none while it is in use.
     idle_since: Option<u64>,
-    is_used: bool,
+    uses: u32,
     doomed: Option<CloseReason>,
 }
 
@@ -84,7 +84,8 @@ impl Model {
 
     fn lend(&mut self, id: u32) {
         let conn = self.conns.iter_mut().find(|conn| conn.id == id).expect("it is idle");
-        (conn.idle_since, conn.is_used) = (None, true);
+        conn.idle_since = None;
+        conn.uses += 1;
     }
 
     fn end(&mut self, id: u32, reason: CloseReason) {
@@ -122,7 +123,7 @@ impl Model {
 
     fn granted(&mut self, mail: Mail, id: u32) {
         self.waiters.retain(|waiter| waiter.mail != mail);
-        self.conns.iter_mut().filter(|conn| conn.id == id).for_each(|conn| conn.is_used = true);
+        self.conns.iter_mut().filter(|conn| conn.id == id).for_each(|conn| conn.uses += 1);
         self.events.push(Event::Granted(mail, id));
     }
 
@@ -158,7 +159,7 @@ impl Model {
         if attempt.is_evicted {
             return self.events.push(Event::Closed(id, CloseReason::Evicted));
         }
-        self.conns.push(ModelConn { id, endpoint, idle_since: None, is_used: false, doomed: None });
+        self.conns.push(ModelConn { id, endpoint, idle_since: None, uses: 0, doomed: None });
         match self.oldest(endpoint, now) {
             Some(waiter) => self.granted(waiter.mail, id),
             None if !self.has_room(endpoint) => self.end(id, CloseReason::Surplus),
@@ -207,8 +208,12 @@ impl Model {
         match (notice, conn.idle_since) {
             (Notice::HungUp, Some(_)) => self.end(id.unwrap_or(0), CloseReason::PeerClosed),
             (Notice::HungUp, None) => conn.doomed = Some(CloseReason::PeerClosed),
-            (Notice::Readable, Some(_)) if conn.is_used => {
+            (Notice::Readable, Some(_)) if conn.uses > 0 => {
                 self.end(id.unwrap_or(0), CloseReason::StrayBytes);
+            }
+            (Notice::Readable, None) if conn.uses > 1 => {
+                let is_hung_up = conn.doomed == Some(CloseReason::PeerClosed);
+                conn.doomed = conn.doomed.filter(|_| is_hung_up).or(Some(CloseReason::StrayBytes));
             }
             (Notice::Readable, _) => {}
         }

@@ -117,7 +117,7 @@ fn an_attempt_that_is_called_off_says_how_far_it_was() {
         (&[hole], &[0], "no answer by the deadline"),
         (&[hole, second], &[0, 250], "no answer from any of 2 addresses by the deadline"),
         (&[hole, second, third], &[0, 250, 500], "no answer from any of 3 addresses by"),
-        (&[refused, hole], &[0, 0], "no answer by the deadline; 1 failed before, the last with: "),
+        (&[refused, hole], &[0, 0], "no answer by the deadline; 1 failed before: "),
     ];
     for (addresses, times, words) in table {
         let mut turning = Turning::new();
@@ -331,7 +331,7 @@ fn an_address_that_refuses_makes_way_at_once_and_the_last_fails_the_attempt_with
     drop(listener);
     for (addresses, text) in [
         (vec![one.1], "Connection refused"),
-        (vec![one.1, other.1], "all 2 addresses failed, the last with: Connection refused"),
+        (vec![one.1, other.1], "all 2 addresses failed: Connection refused"),
     ] {
         let key = turning.add(to(&addresses));
         (0..2).for_each(|_| turning.at(0));
