@@ -304,14 +304,16 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let phase = match attempt {
             Attempt::Queued if is_connect => {
                 self.take_out(index);
+                fx.act(Action::Withdraw(token));
                 let failure = Arc::new(ConnectFailure::no_thread(took));
                 self.connect_failed(endpoint, failure, now, fx);
                 return;
             }
-            // The crew keeps threads free for these: one will come, and find it is too late.
+            // It comes back refused, and the connection with it.
             Attempt::Queued => {
                 self.entries.at_mut(index).state = State::Checking(Attempt::Stuck);
                 self.endpoints.at_mut(endpoint).stuck_checks += 1;
+                fx.act(Action::Withdraw(token));
                 self.rebalance(endpoint, now, fx);
                 return;
             }

@@ -43,6 +43,8 @@ pub(crate) enum Action<T> {
     Interrupt(Token),
     /// The crew thread that has it is lost; it counts no more.
     Abandon(Token),
+    /// What waits for a thread of the crew need not wait any longer: it comes back refused.
+    Withdraw(Token),
     /// The reaper must look earlier than it meant to.
     WakeReaper,
     /// To be dropped off the lock.

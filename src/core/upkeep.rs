@@ -166,7 +166,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         for index in entries {
             match self.entries.at(index).state {
                 State::Connecting(Attempt::Queued) => {
+                    let token = self.entries.token(index);
                     self.take_out(index);
+                    fx.act(Action::Withdraw(token));
                 }
                 // What they have is closed when they return.
                 State::Connecting(

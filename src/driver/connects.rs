@@ -141,7 +141,9 @@ impl Connects {
             Some(Course::Tcp { race, .. }) if race.ran_short() => return self.lose(key),
             Some(Course::Tcp { race, .. }) => race.describe(),
             Some(Course::Unix { pause, .. }) if *pause == FIRST_PAUSE => "it was not begun".into(),
-            Some(Course::Unix { .. }) => "the listener's backlog was full until the deadline".into(),
+            Some(Course::Unix { .. }) => {
+                "the listener's backlog was full until the deadline".into()
+            }
             None => return,
         };
         self.end(key, Outcome::TooLate(words));

@@ -106,7 +106,7 @@ impl<C: Connector> Attempt<C> {
 
     fn on_crew(self, stage: impl FnOnce(Self) + Send + 'static) {
         let Some(home) = &self.home else { return };
-        let (kind, token) = (Kind::Open((self.pool, home.place)), self.token);
+        let (kind, token) = (Kind::Open(home.place), self.token);
         let tie = Arc::clone(&self.tie);
         tie.submit_attempt(token, kind, move |fate| match fate {
             Fate::Run => stage(self),
@@ -300,12 +300,15 @@ pub(crate) fn let_go<T: Send + 'static>(held: Arc<T>, pool: u64, crew: &Crew) {
         drop_guarded(held);
         return;
     }
-    let Some(last) = Arc::into_inner(held) else { return };
-    let run = Box::new(move |_| drop_guarded(last));
-    let job = Job { kind: Kind::LetGo, pool, mark: Arc::default(), run };
-    if let Err((job, _)) = crew.submit(job) {
-        job.refuse();
+    if let Some(last) = Arc::into_inner(held) {
+        drop_on(crew, pool, last);
     }
+}
+
+/// Drops something on a thread where that may take its time.
+pub(crate) fn drop_on<T: Send + 'static>(crew: &Crew, pool: u64, what: T) {
+    let run = Box::new(move |_| drop_guarded(what));
+    crew.submit(Job { kind: Kind::LetGo, pool, mark: Arc::default(), run });
 }
 
 fn drop_guarded<T>(value: T) {

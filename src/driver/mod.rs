@@ -13,6 +13,7 @@ mod flight;
 mod observer;
 mod race;
 mod reaper;
+mod roster;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -131,7 +132,7 @@ impl Driver {
             crew: threads.crew.clone(),
             bell: threads.reaper.admit(ward),
             events,
-            running: Arc::default(),
+            jobs: Arc::default(),
             pid: threads.pid,
         });
         let hands: Weak<Tie> = Arc::downgrade(&tie);
@@ -212,7 +213,7 @@ impl fmt::Debug for Driver {
     }
 }
 
-type Running = Mutex<HashMap<Token, (Arc<Mark>, Kind)>>;
+type Jobs = Mutex<HashMap<Token, (Arc<Mark>, Kind)>>;
 
 /// What ties a pool to the threads that work for it.
 pub(crate) struct Tie {
@@ -224,25 +225,25 @@ pub(crate) struct Tie {
     crew: Crew,
     bell: Bell,
     events: Option<Sender<Told>>,
-    /// Attempts, checks and settles that a thread of the crew has at this moment.
-    running: Arc<Running>,
+    /// Attempts, checks and settles that are with the crew at this moment.
+    jobs: Arc<Jobs>,
     pid: u32,
 }
 
-/// Takes an attempt out of the list of those that run, also if it panics.
-struct Ended {
-    running: Arc<Running>,
+/// An attempt's entry in the list of those that are with the crew: as long as its job lives.
+struct Entered {
+    jobs: Arc<Jobs>,
     token: Token,
     mark: Arc<Mark>,
 }
 
-impl Drop for Ended {
+impl Drop for Entered {
     fn drop(&mut self) {
-        let mut running = self.running.lock();
-        // Its next stage may be with another thread by now.
+        let mut jobs = self.jobs.lock();
+        // Its next stage may be with the crew by now.
         let is_own = |(mark, _): &(Arc<Mark>, Kind)| Arc::ptr_eq(mark, &self.mark);
-        if running.get(&self.token).is_some_and(is_own) {
-            running.remove(&self.token);
+        if jobs.get(&self.token).is_some_and(is_own) {
+            jobs.remove(&self.token);
         }
     }
 }
@@ -263,25 +264,17 @@ impl Tie {
         self.event_loop.send(Command::Connect(order));
     }
 
-    /// Has the crew do something about an attempt that can be abandoned.
+    /// Has the crew do something about an attempt that can be withdrawn, and abandoned.
     fn submit_attempt(&self, token: Token, kind: Kind, run: impl FnOnce(Fate) + Send + 'static) {
         let mark = Arc::<Mark>::default();
-        let run = Box::new({
-            let (running, mark) = (Arc::clone(&self.running), Arc::clone(&mark));
-            move |fate| {
-                running.lock().insert(token, (Arc::clone(&mark), kind));
-                let _ended = Ended { running, token, mark };
-                run(fate);
-            }
+        let jobs = Arc::clone(&self.jobs);
+        jobs.lock().insert(token, (Arc::clone(&mark), kind));
+        let entered = Entered { jobs, token, mark: Arc::clone(&mark) };
+        let run = Box::new(move |fate| {
+            let _entered = entered;
+            run(fate);
         });
-        self.submit(Job { kind, pool: self.pool, mark, run });
-    }
-
-    fn submit(&self, job: Job) {
-        if let Err((job, error)) = self.crew.submit(job) {
-            log::debug!("no thread of the crew: {error}");
-            job.refuse();
-        }
+        self.crew.submit(Job { kind, pool: self.pool, mark, run });
     }
 }
 
@@ -338,16 +331,31 @@ impl<C: Connector> Hands<C> for Tie {
         });
     }
 
-    fn close(&self, home: Arc<Home<C>>, closing: Closing<Boxed<C>>) {
+    fn close(self: Arc<Self>, home: Arc<Home<C>>, closing: Closing<Boxed<C>>) {
+        let (crew, pool) = (self.crew.clone(), self.pool);
         // With no thread left, the caller's must do: it is the end of the pool, or of threads.
-        let run = Box::new(move |_| home.shared.close_now(Some(&home), closing));
-        self.submit(Job { kind: Kind::Close, pool: self.pool, mark: Arc::default(), run });
+        let run = Box::new(move |_| {
+            let _tie = self; // held, so that the observer is told on its own thread
+            home.shared.close_now(Some(&home), closing);
+        });
+        crew.submit(Job { kind: Kind::Close, pool, mark: Arc::default(), run });
+    }
+
+    fn let_go(&self, what: Box<dyn Send>) {
+        dial::drop_on(&self.crew, self.pool, what);
     }
 
     fn abandon(&self, token: Token) {
-        let running = self.running.lock().remove(&token);
-        if let Some((mark, kind)) = running {
+        let job = self.jobs.lock().remove(&token);
+        if let Some((mark, kind)) = job {
             self.crew.abandon(&mark, self.pool, kind);
+        }
+    }
+
+    fn withdraw(&self, token: Token) {
+        let job = self.jobs.lock().remove(&token);
+        if let Some((mark, kind)) = job {
+            self.crew.withdraw(&mark, self.pool, kind);
         }
     }
 

@@ -32,7 +32,7 @@ fn tie_of(driver: &Driver, pool: u64, ward: Weak<Nobody>) -> Tie {
         crew: threads.crew.clone(),
         bell: threads.reaper.admit(ward),
         events: None,
-        running: Arc::default(),
+        jobs: Arc::default(),
         pid: threads.pid,
     }
 }
@@ -78,7 +78,7 @@ fn a_pool_that_lets_go_of_its_driver_is_watched_and_looked_after_no_more() {
 fn an_attempt_whose_next_stage_has_begun_is_abandoned_with_the_thread_that_has_it_now() {
     let driver = Driver::new();
     let tie = Arc::new(tie(&driver, 7));
-    let (kind, token) = (Kind::Open((7, 0)), Token::default());
+    let (kind, token) = (Kind::Open(0), Token::default());
     let (hangs, is_hanging) = bounded(1);
     let (gate, gated) = bounded::<()>(0);
     let (ends, has_ended) = bounded(1);
@@ -100,7 +100,7 @@ fn an_attempt_whose_next_stage_has_begun_is_abandoned_with_the_thread_that_has_i
     assert!(!tie.await_crew(Deadline::after(std::time::Duration::from_millis(20))));
     abandon(&tie, token);
     assert!(tie.await_crew(Deadline::after(SOON)), "a thread that hangs counts no more");
-    assert!(tie.running.lock().is_empty());
+    assert!(tie.jobs.lock().is_empty());
     drop(gate);
     assert!(crew.await_pool(7, Deadline::after(SOON)));
 }
@@ -109,11 +109,11 @@ fn an_attempt_whose_next_stage_has_begun_is_abandoned_with_the_thread_that_has_i
 fn an_attempt_that_has_ended_cannot_be_abandoned() {
     let driver = Driver::new();
     let tie = tie(&driver, 7);
-    tie.submit_attempt(Token::default(), Kind::Open((7, 0)), |_| {});
+    tie.submit_attempt(Token::default(), Kind::Open(0), |_| {});
     assert!(tie.await_crew(Deadline::after(SOON)));
-    assert!(tie.running.lock().is_empty());
+    assert!(tie.jobs.lock().is_empty());
     abandon(&tie, Token::default());
-    tie.submit_attempt(Token::default(), Kind::Open((7, 0)), |_| {});
+    tie.submit_attempt(Token::default(), Kind::Open(0), |_| {});
     assert!(tie.await_crew(Deadline::after(SOON)), "the count of threads is right");
 }
 
@@ -158,5 +158,5 @@ fn when_the_last_handle_goes_orders_under_way_fail_and_the_threads_end() {
     let (refused, fates) = bounded(1);
     tie.submit_attempt(Token::default(), Kind::Upkeep, move |fate| refused.send(fate).unwrap());
     assert_eq!(fates.try_recv(), Ok(Fate::Refused));
-    assert!(tie.running.lock().is_empty());
+    assert!(tie.jobs.lock().is_empty());
 }

@@ -138,7 +138,11 @@ pub(crate) trait Hands<C: Connector>: Send + Sync {
     /// Ends that.
     fn unwatch(&self, watch: Watch<'_>);
     /// Has a connection closed.
-    fn close(&self, home: Arc<Home<C>>, closing: Closing<Boxed<C>>);
+    fn close(self: Arc<Self>, home: Arc<Home<C>>, closing: Closing<Boxed<C>>);
+    /// Has something dropped where that may block.
+    fn let_go(&self, what: Box<dyn Send>);
+    /// Refuses what still waits for a thread.
+    fn withdraw(&self, token: Token);
     /// The thread that has this attempt counts no more.
     fn abandon(&self, token: Token);
     fn wake_reaper(&self);
@@ -326,19 +330,37 @@ impl<C: Connector> Shared<C> {
                         hands.abandon(token);
                     }
                 }
+                (Action::Withdraw(token), _) => {
+                    if let Some(hands) = self.hands() {
+                        hands.withdraw(token);
+                    }
+                }
                 (Action::WakeReaper, _) => {
                     if let Some(hands) = self.hands() {
                         hands.wake_reaper();
                     }
                 }
-                (Action::Forget(failure), _) => {
-                    if let Err(panic) = guarded(|| drop(failure)) {
-                        log::error!("the drop of a connector's error panicked: {panic}");
-                    }
-                }
+                (Action::Forget(failure), _) => self.forget_failure(failure),
                 (Action::Interrupt(_), _) => {} // above, before anything that takes longer
                 (Action::Connect { .. } | Action::Upkeep { .. }, None) => {
                     debug_assert!(false, "bug: an endpoint with connections was forgotten");
+                }
+            }
+        }
+    }
+
+    /// Drops a failure, and with the last of it the connector's own error: not where nothing may
+    /// block.
+    fn forget_failure(&self, failure: Arc<ConnectFailure>) {
+        match self.hands() {
+            Some(hands) if !self.is_plain && sync::must_not_block() => {
+                if let Some(last) = Arc::into_inner(failure) {
+                    hands.let_go(Box::new(last));
+                }
+            }
+            _ => {
+                if let Err(panic) = guarded(|| drop(failure)) {
+                    log::error!("the drop of a connector's error panicked: {panic}");
                 }
             }
         }

@@ -150,6 +150,8 @@ pub(super) struct World {
     pub(super) closed: Vec<(u32, CloseReason)>,
     pub(super) interrupted: Vec<Token>,
     pub(super) abandoned: Vec<Token>,
+    /// Of what waited for a thread.
+    pub(super) withdrawn: Vec<Token>,
     pub(super) wakes: usize,
     /// False while a long script repeats what was checked before.
     pub(super) is_checked: bool,
@@ -222,6 +224,7 @@ impl World {
             closed: Vec::new(),
             interrupted: Vec::new(),
             abandoned: Vec::new(),
+            withdrawn: Vec::new(),
             wakes: 0,
             is_checked: true,
             live: Rc::default(),
@@ -291,6 +294,7 @@ impl World {
             }
             Action::Interrupt(token) => self.interrupted.push(token),
             Action::Abandon(token) => self.abandoned.push(token),
+            Action::Withdraw(token) => self.withdrawn.push(token),
             Action::WakeReaper => self.wakes += 1,
             Action::Forget(failure) => drop(failure),
         }

@@ -7,6 +7,17 @@ fn job(kind: Kind, pool: u64, run: impl FnOnce() + Send + 'static) -> Job {
     Job { kind, pool, mark: Arc::default(), run: Box::new(|_| run()) }
 }
 
+/// Closes of one pool that run at a time.
+const CLOSING: usize = 8;
+
+/// What becomes of a job.
+fn fate_of(crew: &Crew, kind: Kind) -> Fate {
+    let (told, fate) = bounded(1);
+    let run = Box::new(move |fate| told.send(fate).unwrap());
+    crew.submit(Job { kind, pool: 1, mark: Arc::default(), run });
+    fate.recv_timeout(SOON).unwrap()
+}
+
 /// A job that says it runs, then blocks until its gate is dropped.
 fn gated(kind: Kind, pool: u64, running: &Sender<()>, gate: &Receiver<()>) -> Job {
     let (running, gate) = (running.clone(), gate.clone());
@@ -21,29 +32,24 @@ fn endpoints_that_hang_in_open_leave_threads_for_others_and_for_upkeep() {
     let crew = Crew::new("test");
     let (running, runs) = bounded(200);
     let (gate, gated_by) = bounded(0);
-    let run = |kind| crew.submit(gated(kind, 1, &running, &gated_by)).unwrap();
+    let run = |kind| crew.submit(gated(kind, 1, &running, &gated_by));
     // Five endpoints ask for more than there is; each leaves as much as it takes.
     for endpoint in 0..5 {
         for _ in 0..20 {
-            run(Kind::Open((1, endpoint)));
+            run(Kind::Open(endpoint));
         }
     }
-    run(Kind::Open((1, 5)));
+    run(Kind::Open(5));
     run(Kind::Upkeep);
-    for _ in 0..46 + 2 {
+    for _ in 0..16 + 8 + 4 + 2 + 1 + 1 + 1 {
         runs.recv_timeout(SOON).unwrap();
     }
-    let state = crew.0.state.lock();
-    assert_eq!(
-        (state.opening, count(&state.opening_for, (1, 0)), count(&state.opening_for, (1, 5))),
-        (47, 16, 1)
-    );
-    drop(state);
+    assert_eq!(crew.0.state.lock().roster.ready(), 0);
     drop(gate);
     crew.stop();
     // Well before threads without work would end by themselves.
     assert!(crew.join(Deadline::after(IDLE_FOR / 2)));
-    assert_eq!(runs.len(), 54, "what was queued was done before the end");
+    assert_eq!(runs.len(), 102 - 33, "what was queued was done before the end");
 }
 
 #[test]
@@ -51,20 +57,19 @@ fn closes_that_hang_leave_threads_for_everything_else() {
     let crew = Crew::new("test");
     let (running, runs) = bounded(200);
     let (gate, gated_by) = bounded(0);
-    for _ in 0..MOST_THREADS + 6 {
-        crew.submit(gated(Kind::Close, 1, &running, &gated_by)).unwrap();
+    for _ in 0..70 {
+        crew.submit(gated(Kind::Close, 1, &running, &gated_by));
     }
-    crew.submit(gated(Kind::Open((1, 1)), 1, &running, &gated_by)).unwrap();
-    crew.submit(gated(Kind::Upkeep, 1, &running, &gated_by)).unwrap();
-    for _ in 0..MOST_CLOSING_PER_POOL + 2 {
+    crew.submit(gated(Kind::Open(1), 1, &running, &gated_by));
+    crew.submit(gated(Kind::Upkeep, 1, &running, &gated_by));
+    for _ in 0..CLOSING + 2 {
         runs.recv_timeout(SOON).unwrap();
     }
-    assert_eq!(crew.0.state.lock().closing, MOST_CLOSING_PER_POOL);
     drop(gate);
     crew.stop();
     assert!(crew.join(Deadline::after(IDLE_FOR / 2)));
-    assert_eq!(runs.len(), MOST_THREADS + 6 - MOST_CLOSING_PER_POOL, "all were closed in the end");
-    assert_eq!(crew.0.state.lock().closing, 0);
+    assert_eq!(runs.len(), 70 - CLOSING, "all were closed in the end");
+    assert_eq!(crew.0.state.lock().roster.jobs_of(1), 0);
 }
 
 #[test]
@@ -72,15 +77,15 @@ fn an_abandoned_job_frees_its_place_at_once() {
     let crew = Crew::new("test");
     let (running, runs) = bounded(100);
     let (gate, gated_by) = bounded::<()>(0);
-    let hung = gated(Kind::Open((1, 1)), 1, &running, &gated_by);
+    let hung = gated(Kind::Open(1), 1, &running, &gated_by);
     let mark = Arc::clone(&hung.mark);
-    crew.submit(hung).unwrap();
+    crew.submit(hung);
     runs.recv_timeout(SOON).unwrap();
-    crew.abandon(&mark, 1, Kind::Open((1, 1)));
-    crew.abandon(&mark, 1, Kind::Open((1, 1))); // the second time does nothing
+    crew.abandon(&mark, 1, Kind::Open(1));
+    crew.abandon(&mark, 1, Kind::Open(1)); // the second time does nothing
     {
         let state = crew.0.state.lock();
-        assert_eq!((state.threads, state.opening), (0, 0));
+        assert_eq!((state.threads, state.roster.jobs_of(1)), (0, 0));
     }
     crew.stop();
     assert!(crew.join(Deadline::after(SOON)), "an abandoned thread is not waited for");
@@ -92,16 +97,16 @@ fn a_job_that_ended_just_before_it_was_abandoned_is_counted_once() {
     let crew = Crew::new("test");
     let (running, runs) = bounded(100);
     let (gate, gated_by) = bounded::<()>(0);
-    let job = gated(Kind::Open((1, 1)), 1, &running, &gated_by);
+    let job = gated(Kind::Open(1), 1, &running, &gated_by);
     let mark = Arc::clone(&job.mark);
-    crew.submit(job).unwrap();
+    crew.submit(job);
     runs.recv_timeout(SOON).unwrap();
     drop(gate);
     crew.stop();
     assert!(crew.join(Deadline::after(SOON)));
-    crew.abandon(&mark, 1, Kind::Open((1, 1)));
+    crew.abandon(&mark, 1, Kind::Open(1));
     let state = crew.0.state.lock();
-    assert_eq!((state.threads, state.opening), (0, 0));
+    assert_eq!((state.threads, state.roster.jobs_of(1)), (0, 0));
 }
 
 #[test]
@@ -110,14 +115,14 @@ fn a_job_that_panics_costs_neither_its_thread_nor_its_place() {
     let (running, runs) = bounded(100);
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    crew.submit(job(Kind::Open((1, 1)), 1, || std::panic::panic_any("no"))).unwrap();
-    crew.submit(job(Kind::Open((1, 1)), 1, move || running.send(()).unwrap())).unwrap();
+    crew.submit(job(Kind::Open(1), 1, || std::panic::panic_any("no")));
+    crew.submit(job(Kind::Open(1), 1, move || running.send(()).unwrap()));
     runs.recv_timeout(SOON).unwrap();
     std::panic::set_hook(previous);
     crew.stop();
     assert!(crew.join(Deadline::after(SOON)));
-    assert_eq!(crew.0.state.lock().opening, 0);
-    assert!(crew.submit(job(Kind::Upkeep, 1, || {})).is_err(), "it takes no more work");
+    assert_eq!(crew.0.state.lock().roster.jobs_of(1), 0);
+    assert_eq!(fate_of(&crew, Kind::Upkeep), Fate::Refused, "it takes no more work");
 }
 
 #[test]
@@ -126,10 +131,10 @@ fn waiting_for_a_pool_is_waiting_for_its_own_jobs_only() {
     let (running, runs) = bounded(100);
     let (gate, gated_by) = bounded::<()>(0);
     let (other_gate, gated_elsewhere) = bounded::<()>(0);
-    for kind in [Kind::Open((1, 1)), Kind::Upkeep, Kind::Close] {
-        crew.submit(gated(kind, 1, &running, &gated_by)).unwrap();
+    for kind in [Kind::Open(1), Kind::Upkeep, Kind::Close] {
+        crew.submit(gated(kind, 1, &running, &gated_by));
     }
-    crew.submit(gated(Kind::Upkeep, 2, &running, &gated_elsewhere)).unwrap();
+    crew.submit(gated(Kind::Upkeep, 2, &running, &gated_elsewhere));
     (0..4).for_each(|_| runs.recv_timeout(SOON).unwrap());
     let at_once = || Deadline::after(Duration::ZERO);
     assert!(crew.await_pool(3, at_once()), "it has no jobs");
@@ -139,7 +144,6 @@ fn waiting_for_a_pool_is_waiting_for_its_own_jobs_only() {
     assert!(!crew.await_pool(1, at_once()));
     drop(gate);
     assert!(crew.await_pool(1, Deadline::after(SOON)));
-    assert!(crew.0.state.lock().jobs_of.is_empty(), "pools that are gone leave nothing behind");
 }
 
 #[test]
@@ -148,21 +152,42 @@ fn waiting_for_a_pool_covers_what_is_queued_and_nothing_that_was_abandoned() {
     let (running, runs) = bounded(100);
     let (gate, gated_by) = bounded::<()>(0);
     // More closes than may run: the last waits in the queue.
-    for _ in 0..=MOST_CLOSING_PER_POOL {
-        crew.submit(gated(Kind::Close, 1, &running, &gated_by)).unwrap();
+    for _ in 0..=CLOSING {
+        crew.submit(gated(Kind::Close, 1, &running, &gated_by));
     }
-    (0..MOST_CLOSING_PER_POOL).for_each(|_| runs.recv_timeout(SOON).unwrap());
+    (0..CLOSING).for_each(|_| runs.recv_timeout(SOON).unwrap());
     let (never, hangs) = bounded::<()>(0);
-    let hung = gated(Kind::Open((1, 1)), 1, &running, &hangs);
+    let hung = gated(Kind::Open(1), 1, &running, &hangs);
     let mark = Arc::clone(&hung.mark);
-    crew.submit(hung).unwrap();
+    crew.submit(hung);
     runs.recv_timeout(SOON).unwrap();
     drop(gate);
     runs.recv_timeout(SOON).unwrap(); // the queued one runs
-    crew.abandon(&mark, 1, Kind::Open((1, 1)));
+    crew.abandon(&mark, 1, Kind::Open(1));
     assert!(crew.await_pool(1, Deadline::after(SOON)));
     crew.stop();
-    assert!(crew.submit(job(Kind::Upkeep, 1, || {})).is_err());
+    assert_eq!(fate_of(&crew, Kind::Upkeep), Fate::Refused);
     assert!(crew.await_pool(1, Deadline::after(Duration::ZERO)), "a refused job is no job");
     drop(never);
+}
+
+#[test]
+fn a_job_that_is_withdrawn_before_it_has_a_thread_comes_back_refused_and_one_that_has_goes_on() {
+    let crew = Crew::new("test");
+    let (running, runs) = bounded(100);
+    let (gate, gated_by) = bounded::<()>(0);
+    let hung: Vec<_> = (0..CLOSING).map(|_| gated(Kind::Close, 1, &running, &gated_by)).collect();
+    let runs_already = Arc::clone(&hung[0].mark);
+    hung.into_iter().for_each(|job| crew.submit(job));
+    (0..CLOSING).for_each(|_| runs.recv_timeout(SOON).unwrap());
+    let (told, fate) = bounded(1);
+    let mark = Arc::<Mark>::default();
+    let run = Box::new(move |fate| told.send(fate).unwrap());
+    crew.submit(Job { kind: Kind::Close, pool: 1, mark: Arc::clone(&mark), run });
+    crew.withdraw(&runs_already, 1, Kind::Close);
+    assert!(fate.is_empty() && !crew.await_pool(1, Deadline::after(Duration::ZERO)));
+    crew.withdraw(&mark, 1, Kind::Close);
+    assert_eq!(fate.try_recv(), Ok(Fate::Refused));
+    drop(gate);
+    assert!(crew.await_pool(1, Deadline::after(SOON)));
 }
