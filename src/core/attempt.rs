@@ -96,7 +96,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 match result {
                     Ok(conn) => {
                         // It was never counted as open.
-                        let (born, reason) = (entry.born, CloseReason::TooLate);
+                        let is_closed = self.is_closed;
+                        let reason =
+                            if is_closed { CloseReason::PoolClosed } else { CloseReason::TooLate };
+                        let born = entry.born;
                         fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
                     }
                     Err(failure) => fx.act(Action::Forget(failure)),

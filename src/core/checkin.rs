@@ -154,8 +154,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             entry.doomed = Some(CloseReason::PeerClosed);
             return;
         }
-        let endpoint = entry.endpoint;
+        let (endpoint, is_unused) = (entry.endpoint, entry.uses == 0);
         self.end(token.index, None, CloseReason::PeerClosed, fx);
+        if is_unused {
+            self.pause_keeping(endpoint, now);
+        }
         self.rebalance(endpoint, now, fx);
     }
 

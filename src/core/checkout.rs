@@ -92,6 +92,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         place.in_use += 1;
         place.checkouts += 1;
         place.last_used = wall;
+        if uses == 0 {
+            (place.kept_pause, place.kept_after) = (Duration::ZERO, None);
+        }
         Lease { token, epoch, uses, born, was_idle, idle_for }
     }
 

@@ -69,8 +69,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 return false;
             }
         }
-        if place.is_pausing(now.mono)
-            || place.connecting >= self.limits.max_connecting
+        if place.is_pausing(now.mono) {
+            if let Some(at) = place.kept_after.filter(|at| *at > now.mono) {
+                self.set_retry_timer(endpoint, at, fx);
+            }
+            return false;
+        }
+        if place.connecting >= self.limits.max_connecting
             || place.total() >= self.limits.max_per_endpoint
         {
             return false;
@@ -127,6 +132,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         } else {
             at
         };
+        self.set_retry_timer(endpoint, at, fx);
+    }
+
+    fn set_retry_timer(&mut self, endpoint: u32, at: Stamp, fx: &mut Effects<T, W>) {
+        let place = self.endpoints.at_mut(endpoint);
         match place.retry_timer {
             Some(set) if set <= at => return,
             Some(set) => self.timers.cancel(set, Timer::Endpoint(endpoint)),
@@ -135,6 +145,16 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         place.retry_timer = Some(at);
         self.timers.set(at, Timer::Endpoint(endpoint));
         self.look_by(at, fx);
+    }
+
+    /// A connection died that nobody had used yet: a server that accepts only to hang up, perhaps.
+    /// Callers may try again at once; what is opened only to be kept ready comes ever more slowly.
+    pub(crate) fn pause_keeping(&mut self, endpoint: u32, now: Now) {
+        let place = self.endpoints.at_mut(endpoint);
+        if place.kept_after.is_none_or(|at| at <= now.mono) {
+            place.kept_pause = (place.kept_pause * 2).clamp(RETRY_PAUSE, QUIET_RETRY_PAUSE);
+            place.kept_after = Some(now.mono.plus(place.kept_pause));
+        }
     }
 
     /// The least recently used idle connection of an endpoint where nobody waits.

@@ -41,6 +41,10 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) retry_at: Option<Stamp>,
     /// How long to wait after a failure while nobody waits.
     pub(crate) quiet_pause: Duration,
+    /// How long nothing is opened only to be kept, after one that was has died unused.
+    pub(crate) kept_pause: Duration,
+    /// Until when that is.
+    pub(crate) kept_after: Option<Stamp>,
     /// The timer for the next attempt.
     pub(crate) retry_timer: Option<Stamp>,
     /// When it last closed a connection, wanted here too, for another endpoint.
@@ -77,6 +81,8 @@ impl<W> EndpointCore<W> {
             failure: None,
             retry_at: None,
             quiet_pause: Duration::ZERO,
+            kept_pause: Duration::ZERO,
+            kept_after: None,
             retry_timer: None,
             gave_at: None,
             mean_connect: 0,
@@ -117,9 +123,11 @@ impl<W> EndpointCore<W> {
             && self.retry_at.is_none_or(|at| at <= mono)
     }
 
-    /// Nobody waits, and after failures it is not yet time for what is only to be kept ready.
+    /// Nobody waits, and it is not yet time for what is only to be kept ready.
     pub(crate) fn is_pausing(&self, mono: Stamp) -> bool {
-        self.waiters.is_empty() && self.retry_timer.is_some_and(|at| at > mono)
+        let failed = self.retry_timer.filter(|_| self.failure.is_some());
+        let died = self.kept_after.filter(|_| self.warm_target == 0);
+        self.waiters.is_empty() && failed.into_iter().chain(died).any(|at| at > mono)
     }
 
     /// How much time passes at least between two connections given to other endpoints.

@@ -87,7 +87,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             budget: Budget::new(limits.max_total),
             limits,
             endpoints: Slab::new(),
-            entries: Slab::new(),
+            // Of two pools that follow each other, tokens differ in their generations, too.
+            entries: Slab::starting_at(seed as u32),
             waiters: Slab::new(),
             timers: Timers::new(),
             drainers: Vec::new(),

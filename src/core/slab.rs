@@ -71,7 +71,11 @@ struct Place<N> {
 
 impl<N> Slab<N> {
     pub(crate) const fn new() -> Self {
-        Self { places: Vec::new(), free: Vec::new(), generation: 0 }
+        Self::starting_at(0)
+    }
+
+    pub(crate) const fn starting_at(generation: u32) -> Self {
+        Self { places: Vec::new(), free: Vec::new(), generation }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -118,7 +122,7 @@ impl<N> Slab<N> {
         self.free.push(token.index);
         if self.free.len() == self.places.len() && self.places.len() > Self::KEEP {
             // Nothing is left: give the memory of a busier time back.
-            *self = Self { generation: self.generation, ..Self::new() };
+            *self = Self::starting_at(self.generation);
         }
         Some(node)
     }

@@ -15,6 +15,7 @@ use crate::connector::{Socket, SocketOptions};
 use crate::core::{Cut, Slab, Token};
 use crate::driver::flight::{Flight, connect_unix};
 use crate::driver::race::Race;
+use crate::driver::watch::Claims;
 use crate::sync::Arc;
 use crate::sys;
 
@@ -65,6 +66,7 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Connects {
     registry: Arc<mio::Registry>,
+    claims: Arc<Claims>,
     attempts: HashMap<Key, Box<Attempt>, RandomState>,
     flights: Slab<(Key, Flight)>,
     /// Attempts that have something to begin.
@@ -97,9 +99,10 @@ enum Begun {
 }
 
 impl Connects {
-    pub(crate) fn new(registry: Arc<mio::Registry>) -> Self {
+    pub(crate) fn new(registry: Arc<mio::Registry>, claims: Arc<Claims>) -> Self {
         Self {
             registry,
+            claims,
             attempts: HashMap::default(),
             flights: Slab::new(),
             due: VecDeque::new(),
@@ -228,6 +231,7 @@ impl Connects {
             return if race.is_lost() { Begun::Lost } else { Begun::GoesOn(race.next_at()) };
         };
         let begun = Flight::begin(address, &attempt.options).and_then(|flight| {
+            self.claims.drop_of(flight.number());
             let token = self.flights.insert((key, flight));
             let registered = match (token.pack(TAG), self.flights.get_mut(token)) {
                 (Some(word), Some((_, flight))) => flight.register(&self.registry, word),

@@ -6,11 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use mio::{Events, Poll, Waker};
 
 use crate::clock;
+use crate::connector::Watch;
 use crate::core::{Cut, Token};
 use crate::driver::connects::{self, Connects, Key, Order};
 use crate::driver::crew::Crew;
-use crate::driver::watch::{Watches, notice_of};
+use crate::driver::watch::{Claims, Watches, notice_of};
 use crate::driver::worker::Worker;
+use crate::shared::Watcher;
 use crate::sync::{self, Arc, AtomicBool, Mutex, Ordering};
 
 /// News of the system that one turn takes at the most.
@@ -46,7 +48,8 @@ impl EventLoop {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), mio::Token(waker_word()))?;
         let registry = Arc::new(poll.registry().try_clone()?);
-        let watches = Watches::new(Arc::clone(&registry));
+        let claims = Arc::<Claims>::default();
+        let watches = Watches::new(Arc::clone(&registry), Arc::clone(&claims));
         let this = Arc::new(Self { inbox: Mutex::default(), waker, watches });
         let worker = Worker::start(
             format!("{name}-loop"),
@@ -56,7 +59,7 @@ impl EventLoop {
             },
             {
                 let this = Arc::clone(&this);
-                move |stop| this.run(poll, Connects::new(registry), &crew, stop)
+                move |stop| this.run(poll, Connects::new(registry, claims), &crew, stop)
             },
         )?;
         Ok((this, worker))
@@ -146,6 +149,12 @@ impl EventLoop {
 fn connecting(connects: &mut Connects, act: impl FnOnce(&mut Connects)) {
     if !survives(|| act(connects)) {
         let_fall(connects.take_all());
+    }
+}
+
+impl Watcher for EventLoop {
+    fn unwatch(&self, of: (u64, Token), watch: Watch<'_>) {
+        self.watches.unwatch(of, watch);
     }
 }
 

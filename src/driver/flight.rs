@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use socket2::{Domain, Type};
 
 use crate::connector::{Socket, SocketOptions};
+use crate::sys::{self, RawFd};
 
 /// A TCP socket that is being connected.
 #[derive(Debug)]
@@ -26,6 +27,10 @@ impl Flight {
             _ => {}
         }
         Ok(Self { stream: mio::net::TcpStream::from_std(TcpStream::from(socket)), peer })
+    }
+
+    pub(crate) fn number(&self) -> RawFd {
+        sys::number(sys::borrow(&self.stream))
     }
 
     /// Has the loop woken when there is news.

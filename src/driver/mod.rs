@@ -136,7 +136,8 @@ impl Driver {
             pid: threads.pid,
         });
         let hands: Weak<Tie> = Arc::downgrade(&tie);
-        shared.set_hands(hands);
+        let event_loop: Weak<EventLoop> = Arc::downgrade(&tie.event_loop);
+        shared.set_hands(hands, event_loop);
         tie.bell.ring();
         Ok(tie)
     }
@@ -288,11 +289,7 @@ impl Drop for Tie {
 
 impl<C: Connector> Hands<C> for Tie {
     fn connect(self: Arc<Self>, home: Arc<Home<C>>, token: Token, deadline: Deadline) {
-        if self.is_orphaned() {
-            home.shared.refuse_connect(&home, token);
-        } else {
-            dial::begin(self, home, token, deadline);
-        }
+        dial::begin(self, home, token, deadline);
     }
 
     fn cancel(&self, token: Token) {
@@ -300,18 +297,10 @@ impl<C: Connector> Hands<C> for Tie {
     }
 
     fn watch(&self, token: Token, watch: Watch<'_>) -> Watched {
-        match self.tag {
-            Some(tag) if !self.is_orphaned() => {
-                self.event_loop.watches.watch(tag, token, watch, self.portable_watch)
-            }
-            _ => Watched::No,
-        }
-    }
-
-    fn unwatch(&self, watch: Watch<'_>) {
-        if !self.is_orphaned() {
-            self.event_loop.watches.unwatch(watch);
-        }
+        let watches = &self.event_loop.watches;
+        self.tag.map_or(Watched::No, |tag| {
+            watches.watch(tag, (self.pool, token), watch, self.portable_watch)
+        })
     }
 
     fn upkeep(

@@ -16,13 +16,42 @@ use crate::core::{Cut, Notice, Token};
 use crate::driver::crew::Crew;
 use crate::shared::Watched;
 use crate::sync::{Arc, Mutex, Weak};
-use crate::sys;
+use crate::sys::{self, RawFd};
 
 /// Pools with connections to watch, and the poll they are registered with.
 #[derive(Debug)]
 pub(crate) struct Watches {
     registry: Arc<Registry>,
     wards: Mutex<Wards>,
+    claims: Arc<Claims>,
+}
+
+/// Whose the registration of a descriptor is that is known by its number alone.
+///
+/// Its client may close it at any time, and the number be another's then: whose registration must
+/// not be ended for it.
+#[derive(Debug, Default)]
+pub(crate) struct Claims(Mutex<HashMap<RawFd, (u64, Token)>>);
+
+impl Claims {
+    /// The descriptor of this number belongs to somebody who has it for certain.
+    pub(crate) fn drop_of(&self, fd: RawFd) {
+        self.0.lock().remove(&fd);
+    }
+
+    fn make(&self, fd: RawFd, of: (u64, Token)) {
+        self.0.lock().insert(fd, of);
+    }
+
+    /// True, once, if the last claim to the number is this connection's.
+    fn take(&self, fd: RawFd, of: (u64, Token)) -> bool {
+        let mut claims = self.0.lock();
+        let is_own = claims.get(&fd) == Some(&of);
+        if is_own {
+            claims.remove(&fd);
+        }
+        is_own
+    }
 }
 
 #[derive(Debug, Default)]
@@ -49,8 +78,8 @@ impl std::fmt::Debug for dyn Ward {
 pub(crate) const LAST_TAG: u16 = Token::MOST_TAG - 1;
 
 impl Watches {
-    pub(crate) fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, wards: Mutex::default() }
+    pub(crate) fn new(registry: Arc<Registry>, claims: Arc<Claims>) -> Self {
+        Self { registry, wards: Mutex::default(), claims }
     }
 
     /// A tag for the words of a pool's connections; `None` if there are too many pools.
@@ -77,15 +106,19 @@ impl Watches {
         self.wards.lock().by_tag.get(&tag)?.upgrade()
     }
 
-    /// Watches a connection. One that cannot be watched is looked at before reuse only.
+    /// Watches a connection of the pool with that tag. One that cannot be watched is looked at
+    /// before reuse only.
     pub(crate) fn watch(
         &self,
         tag: u16,
-        token: Token,
+        of: (u64, Token),
         watch: Watch<'_>,
         portably: bool,
     ) -> Watched {
-        let Some(word) = token.pack(tag) else { return Watched::No };
+        let Some(word) = of.1.pack(tag) else { return Watched::No };
+        if let Watch::Socket(fd) = watch {
+            self.claims.drop_of(sys::number(fd));
+        }
         let (result, watched) = match watch {
             Watch::Nothing => return Watched::No,
             _ if !sys::CAN_WATCH => return Watched::No,
@@ -98,7 +131,12 @@ impl Watches {
             Watch::Raw(fd) => (sys::watch_bytes(&self.registry, fd, word), Watched::WhileIdle),
         };
         match result {
-            Ok(()) => watched,
+            Ok(()) => {
+                if let Watch::Raw(fd) = watch {
+                    self.claims.make(fd, of);
+                }
+                watched
+            }
             Err(error) => {
                 log::debug!("could not watch a connection: {error}");
                 Watched::No
@@ -108,11 +146,11 @@ impl Watches {
 
     /// Ends what [`watch`](Watches::watch) began: before the descriptor is closed or given away,
     /// since a duplicate of it would keep the registration alive.
-    pub(crate) fn unwatch(&self, watch: Watch<'_>) {
+    pub(crate) fn unwatch(&self, of: (u64, Token), watch: Watch<'_>) {
         let raw = match watch {
-            Watch::Nothing => return,
             Watch::Socket(fd) => sys::number(fd),
-            Watch::Raw(fd) => fd,
+            Watch::Raw(fd) if self.claims.take(fd, of) => fd,
+            Watch::Nothing | Watch::Raw(_) => return,
         };
         // A client may have closed its descriptor itself: it is not registered any more then.
         let _not_registered = sys::unwatch(&self.registry, raw);

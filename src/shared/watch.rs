@@ -1,9 +1,10 @@
 //! Having idle connections watched by the event loop.
 
 use crate::clock::Now;
-use crate::connector::Connector;
+use crate::connector::{Connector, Watch};
 use crate::core::{Cut, Notice, Token};
 use crate::shared::{Held, Shared, guarded};
+use crate::sync::Weak;
 
 /// How a connection is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,12 @@ pub(crate) enum Watched {
     NotNow,
 }
 
+/// Ends watches: also for connections that outlive their pool, and with it the driver's hands.
+pub(crate) trait Watcher: Send + Sync {
+    /// Ends the watch of a connection, named by its pool and token.
+    fn unwatch(&self, of: (u64, Token), watch: Watch<'_>);
+}
+
 impl<C: Connector> Shared<C> {
     /// Begins to watch a new connection, before anybody can reach it.
     ///
@@ -27,6 +34,7 @@ impl<C: Connector> Shared<C> {
     /// The connector's panic.
     pub(crate) fn watch(&self, token: Token, held: &mut Held<C::Conn>) -> Result<(), String> {
         let Some(hands) = self.hands() else { return Ok(()) };
+        held.lease.token = token; // for the end of the watch, should it never be lent
         let conn = &held.conn;
         held.watched = if self.is_plain {
             hands.watch(token, self.connector.watch(conn))
@@ -39,7 +47,7 @@ impl<C: Connector> Shared<C> {
     /// A connection leaves the idle ones: its traffic is its user's.
     pub(crate) fn look_away(&self, held: &mut Held<C::Conn>) -> Result<(), String> {
         if held.watched == Watched::WhileIdle {
-            self.unwatch(&held.conn)?;
+            self.unwatch(held)?;
             held.watched = Watched::NotNow;
         }
         Ok(())
@@ -54,18 +62,20 @@ impl<C: Connector> Shared<C> {
     /// of its descriptor would keep it alive.
     pub(crate) fn stop_watching(&self, held: &mut Held<C::Conn>) -> Result<(), String> {
         match std::mem::take(&mut held.watched) {
-            Watched::Always | Watched::WhileIdle => self.unwatch(&held.conn),
+            Watched::Always | Watched::WhileIdle => self.unwatch(held),
             Watched::No | Watched::NotNow => Ok(()),
         }
     }
 
-    fn unwatch(&self, conn: &C::Conn) -> Result<(), String> {
-        let Some(hands) = self.hands() else { return Ok(()) };
+    fn unwatch(&self, held: &Held<C::Conn>) -> Result<(), String> {
+        let watcher = self.watcher.get().and_then(Weak::upgrade);
+        let Some(watcher) = watcher.filter(|_| !self.is_orphaned()) else { return Ok(()) };
+        let (of, conn) = ((self.id, held.lease.token), &held.conn);
         if self.is_plain {
-            hands.unwatch(self.connector.watch(conn));
+            watcher.unwatch(of, self.connector.watch(conn));
             return Ok(());
         }
-        guarded(|| hands.unwatch(self.connector.watch(conn)))
+        guarded(|| watcher.unwatch(of, self.connector.watch(conn)))
     }
 
     /// The event loop saw something.

@@ -65,6 +65,10 @@ pub(crate) fn set_user_timeout(
 }
 
 /// Registers a descriptor for the peer's farewell, once and for all.
+///
+/// # Errors
+///
+/// If it is registered already, or the system says no.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn watch_farewell(
     registry: &Registry,
@@ -74,11 +78,7 @@ pub(crate) fn watch_farewell(
     use rustix::event::epoll::{self, EventData, EventFlags};
 
     let (data, interest) = (EventData::new_u64(word as u64), EventFlags::RDHUP | EventFlags::ET);
-    let result = match epoll::add(registry, fd, data, interest) {
-        Err(Errno::EXIST) => epoll::modify(registry, fd, data, interest),
-        result => result,
-    };
-    result.map_err(io::Error::from)
+    epoll::add(registry, fd, data, interest).map_err(io::Error::from)
 }
 
 /// See [`HEARS_FAREWELL`].
@@ -88,15 +88,12 @@ pub(crate) fn watch_farewell(_: &Registry, _: BorrowedFd<'_>, _: usize) -> io::R
 }
 
 /// Registers a descriptor for bytes and for the peer's farewell.
+///
+/// # Errors
+///
+/// As [`watch_farewell`].
 pub(crate) fn watch_bytes(registry: &Registry, fd: RawFd, word: usize) -> io::Result<()> {
-    let mut source = SourceFd(&fd);
-    let token = mio::Token(word);
-    match registry.register(&mut source, token, Interest::READABLE) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            registry.reregister(&mut source, token, Interest::READABLE)
-        }
-        result => result,
-    }
+    registry.register(&mut SourceFd(&fd), mio::Token(word), Interest::READABLE)
 }
 
 /// Ends either.

@@ -82,7 +82,7 @@ impl Pool {
 
     fn watch(&self, event_loop: &EventLoop, portably: bool) {
         let fd = Watch::Socket(self.own.as_fd());
-        let watched = event_loop.watches.watch(self.tag, self.token, fd, portably);
+        let watched = event_loop.watches.watch(self.tag, (1, self.token), fd, portably);
         let is_portable = portably || !cfg!(any(target_os = "linux", target_os = "android"));
         assert_eq!(watched, if is_portable { Watched::WhileIdle } else { Watched::Always });
     }
@@ -247,7 +247,7 @@ fn after_the_watch_has_ended_nothing_is_told_though_a_duplicate_of_the_socket_is
         let pool = Pool::new(&event_loop, false);
         pool.watch(&event_loop, portably);
         let _duplicate = pool.own.try_clone().unwrap();
-        event_loop.watches.unwatch(Watch::Socket(pool.own.as_fd()));
+        event_loop.watches.unwatch((1, pool.token), Watch::Socket(pool.own.as_fd()));
         (&pool.peer).write_all(b"answer").unwrap();
         pool.hang_up();
         fence(&event_loop);

@@ -11,7 +11,7 @@ impl Ward for Nobody {
 
 fn watches() -> Watches {
     let poll = mio::Poll::new().unwrap();
-    Watches::new(Arc::new(poll.registry().try_clone().unwrap()))
+    Watches::new(Arc::new(poll.registry().try_clone().unwrap()), Arc::default())
 }
 
 fn weak(ward: &Arc<Nobody>) -> Weak<dyn Ward> {
@@ -71,13 +71,13 @@ fn a_tag_leads_to_its_own_pool_as_long_as_that_lives() {
 fn what_cannot_be_watched_is_looked_at_before_reuse_only() {
     let watches = watches();
     let token = Token::default();
-    assert_eq!(watches.watch(1, token, Watch::Nothing, false), Watched::No);
+    assert_eq!(watches.watch(1, (1, token), Watch::Nothing, false), Watched::No);
     // No poll takes the descriptor of a file.
     let file = std::fs::File::open(file!()).or_else(|_| std::fs::File::open("/proc/self/exe"));
     let file = file.unwrap();
     for portably in [false, true] {
         let fd = Watch::Socket(std::os::fd::AsFd::as_fd(&file));
-        assert_eq!(watches.watch(1, token, fd, portably), Watched::No);
-        watches.unwatch(fd); // harmless
+        assert_eq!(watches.watch(1, (1, token), fd, portably), Watched::No);
+        watches.unwatch((1, token), fd); // harmless
     }
 }

@@ -144,7 +144,7 @@ impl Turning {
         let poll = Poll::new().unwrap();
         let registry = Arc::new(poll.registry().try_clone().unwrap());
         let orders = Orders::with_deadline(Stamp::from_millis(3_000));
-        let connects = Connects::new(registry);
+        let connects = Connects::new(registry, Arc::default());
         Self { poll, connects, orders, now: Stamp::ZERO }
     }
 

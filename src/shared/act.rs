@@ -1,0 +1,182 @@
+//! Acting out what was decided, after the lock.
+
+use smallvec::SmallVec;
+
+use crate::clock::{self, Deadline, Stamp};
+use crate::connector::Connector;
+use crate::core::{Action, Closing, Effects, Token};
+use crate::error::{ConnectFailure, Phase};
+use crate::observe::{CloseReason, Closed};
+use crate::shared::seat::Mailbox;
+use crate::shared::{Boxed, Event, Home, Shared, guarded};
+use crate::sync::{self, Arc, Ordering};
+use crate::sys::OwnedFd;
+
+/// What is left to do after the lock: actions, with the endpoints and descriptors they concern.
+pub(super) struct Deeds<C: Connector> {
+    pub(super) fx: Effects<Boxed<C>, Mailbox<Boxed<C>>>,
+    pub(super) homes: SmallVec<[Option<Arc<Home<C>>>; 2]>,
+    /// For each action that interrupts, the duplicate of its socket if there is one.
+    pub(super) interrupted: SmallVec<[(Token, Option<OwnedFd>); 1]>,
+}
+
+impl<C: Connector> Shared<C> {
+    pub(super) fn act(&self, deeds: Deeds<C>) {
+        let Deeds { fx, homes, interrupted } = deeds;
+        for mailbox in fx.hints {
+            mailbox.unpark();
+        }
+        for (token, duplicate) in interrupted {
+            self.interrupt(token, duplicate);
+        }
+        for (action, home) in fx.actions.into_iter().zip(homes) {
+            match (action, home) {
+                (Action::Close(closing), home) => self.close_connection(home, closing),
+                (Action::Connect { token, deadline, .. }, Some(home)) => {
+                    self.send_to_connect(home, token, Deadline::at(deadline));
+                }
+                (Action::Upkeep { token, conn, upkeep, deadline, .. }, Some(home)) => {
+                    match self.hands() {
+                        Some(hands) => {
+                            hands.upkeep(home, token, conn, upkeep, Deadline::at(deadline));
+                        }
+                        None => {
+                            let verdict = Err(CloseReason::PoolClosed);
+                            self.finish_upkeep(&home, token, Some(conn), verdict);
+                        }
+                    }
+                }
+                (Action::Abandon(token), _) => {
+                    if let Some(hands) = self.hands() {
+                        hands.abandon(token);
+                    }
+                }
+                (Action::Withdraw(token), _) => {
+                    if let Some(hands) = self.hands() {
+                        hands.withdraw(token);
+                    }
+                }
+                (Action::WakeReaper, _) => {
+                    if let Some(hands) = self.hands() {
+                        hands.wake_reaper();
+                    }
+                }
+                (Action::Forget(failure), _) => self.forget_failure(failure),
+                (Action::Interrupt(_), _) => {} // above, before anything that takes longer
+                (Action::Connect { .. } | Action::Upkeep { .. }, None) => {
+                    debug_assert!(false, "bug: an endpoint with connections was forgotten");
+                }
+            }
+        }
+    }
+
+    /// Drops a failure, and with the last of it the connector's own error: not where nothing may
+    /// block.
+    fn forget_failure(&self, failure: Arc<ConnectFailure>) {
+        match self.hands() {
+            Some(hands) if !self.is_plain && sync::must_not_block() => {
+                if let Some(last) = Arc::into_inner(failure) {
+                    hands.let_go(Box::new(last));
+                }
+            }
+            _ => {
+                if let Err(panic) = guarded(|| drop(failure)) {
+                    log::error!("the drop of a connector's error panicked: {panic}");
+                }
+            }
+        }
+    }
+
+    /// Has a call that blocks on a socket return, or the event loop drop what it connects.
+    fn interrupt(&self, token: Token, duplicate: Option<OwnedFd>) {
+        match duplicate {
+            Some(duplicate) => {
+                let both = rustix::net::Shutdown::Both;
+                if let Err(error) = rustix::net::shutdown(&duplicate, both) {
+                    log::debug!("could not interrupt an attempt: {error}");
+                }
+            }
+            None => {
+                if let Some(hands) = self.hands() {
+                    hands.cancel(token);
+                }
+            }
+        }
+    }
+
+    fn send_to_connect(&self, home: Arc<Home<C>>, token: Token, deadline: Deadline) {
+        match self.hands() {
+            Some(hands) => hands.connect(home, token, deadline),
+            // The last handle is gone: nobody can wait for this.
+            None => self.refuse_connect(&home, token),
+        }
+    }
+
+    /// No thread will ever take up this attempt.
+    pub(crate) fn refuse_connect(&self, home: &Home<C>, token: Token) {
+        // Closing the pool may have called it off in the meantime.
+        if self.start_attempt(token, Phase::Queue) {
+            let failure = ConnectFailure::no_thread(std::time::Duration::ZERO);
+            self.finish_connect(home, token, Err(Arc::new(failure)));
+        }
+    }
+
+    /// Closes a connection that has left the pool: plain sockets here, all others on the crew.
+    fn close_connection(&self, home: Option<Arc<Home<C>>>, closing: Closing<Boxed<C>>) {
+        match (home, self.hands()) {
+            _ if self.is_orphaned() && !self.is_plain => {
+                self.leave_to_parent(closing.conn);
+                self.state.lock().closing -= 1;
+            }
+            (Some(home), Some(hands)) if !self.is_plain => hands.close(home, closing),
+            (home, _) => self.close_now(home.as_deref(), closing),
+        }
+    }
+
+    /// Closes a connection on this thread.
+    pub(crate) fn close_now(&self, home: Option<&Home<C>>, closing: Closing<Boxed<C>>) {
+        let Closing { mut conn, reason, born, .. } = closing;
+        if let Err(panic) = self.stop_watching(&mut conn) {
+            log::error!("a connector panicked in watch: {panic}");
+        }
+        if let Err(panic) = guarded(|| self.connector.close(conn.conn, reason)) {
+            log::error!("a connector panicked while it closed a connection: {panic}");
+        }
+        if let Some(home) = home {
+            self.tell_closed(home, reason, born);
+        }
+        let mut state = self.state.lock();
+        state.closing -= 1;
+        let drainers = if state.has_ended() { state.core.drainers() } else { Vec::new() };
+        drop(state);
+        for mailbox in drainers {
+            mailbox.unpark();
+        }
+    }
+
+    fn tell_closed(&self, home: &Home<C>, reason: CloseReason, born: Stamp) {
+        let at = clock::mono();
+        let age = at.since(born);
+        log::debug!("{home}: closed a connection after {age:.1?}: {reason}");
+        if self.observer.is_some() {
+            let endpoint = Arc::clone(&home.label);
+            self.emit(Event::Closed(Closed { endpoint, at, reason, age }));
+        }
+    }
+
+    pub(super) fn emit(&self, event: Event) {
+        let Some(observer) = &self.observer else { return };
+        match self.hands() {
+            Some(hands) if sync::is_driver_thread() => {
+                if !hands.observe(observer, event) {
+                    self.events_dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            // The pool has ended, and this thread has other pools to see to.
+            None if sync::must_not_block() => {
+                self.events_dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => event.tell(&**observer),
+        }
+    }
+}
