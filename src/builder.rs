@@ -92,7 +92,8 @@ impl<C: Connector> Builder<C> {
     /// used within `idle_timeout`. Default: 0.
     ///
     /// They too end with `idle_timeout` and `max_lifetime`, or because the peer closes them; others
-    /// take their place.
+    /// take their place. If one dies before its first use, the next is opened 50 ms later, then
+    /// ever later, up to 800 ms.
     pub fn min_idle(mut self, least: usize) -> Self {
         self.config.min_idle = Some(least);
         self
@@ -104,7 +105,7 @@ impl<C: Connector> Builder<C> {
     /// Sockets are connected by one thread, however many. Only a name's look-up and
     /// [`Connector::open`] of other connectors than [`TcpConnector`](crate::TcpConnector) and
     /// `UnixConnector` take a thread each, of which an endpoint gets 16 and
-    /// all together 48; more wait for one, while their `connect_timeout` runs.
+    /// a pool 32; more wait for one, while their `connect_timeout` runs.
     pub fn max_connecting(mut self, most: usize) -> Self {
         self.config.max_connecting = Some(most);
         self
@@ -171,7 +172,8 @@ impl<C: Connector> Builder<C> {
     /// A socket that was idle for longer is looked at before it goes out, for half a microsecond:
     /// bytes nobody asked for, or the peer's farewell, end it. Default: 50 ms.
     ///
-    /// The farewell is noticed earlier where the connection is watched; bytes are not.
+    /// The farewell is noticed earlier where the connection is watched; bytes only with
+    /// [`portable_watch`](Builder::portable_watch), or elsewhere than on Linux.
     pub fn probe_after(mut self, idle: Duration) -> Self {
         self.config.probe_after = Some(idle);
         self

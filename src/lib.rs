@@ -111,8 +111,10 @@
 //!
 //! A pool is plain memory until its first connect, which starts its [`Driver`]: an event loop and a
 //! reaper, which sleep until something happens or is due, and a crew for what may block: name
-//! look-ups and the connector's own code. Crew threads come on demand, 64 at the most, and end
-//! after ten seconds without work. With an [`Observer`] there is one more thread. Nothing ticks.
+//! look-ups and the connector's own code. Crew threads come on demand and end after ten seconds
+//! without work. A pool gets 32 that open, 16 that check or settle and 8 that close, if it needs
+//! them; pools that share a driver leave each other as much as they take. With an [`Observer`]
+//! there is one more thread. Nothing ticks.
 //!
 //! Each pool has a driver of its own, whose threads carry the pool's [`name`](Builder::name), unless
 //! it is [given one](Builder::driver): a program with many pools can have them share theirs. The
@@ -131,7 +133,7 @@
 //! [`Closed`](ErrorKind::Closed) there, at once, and whatever the child closes or drops, the parent
 //! keeps its connections and they stay watched. An idle one could still be checked out in the
 //! child, since that asks nobody; it is the parent's all the same. A child must make pools of its
-//! own.
+//! own, and they a [`Driver`] that was not started before.
 //!
 //! # Systems
 //!

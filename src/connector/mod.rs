@@ -203,7 +203,8 @@ pub enum Watch<'c> {
     Socket(BorrowedFd<'c>),
     /// A descriptor (on Windows a `RawSocket`) of a client that shows no more than its number.
     /// Watched while the connection is idle only: bytes that arrive then end it as well
-    /// ([`StrayBytes`](CloseReason::StrayBytes)), but for a greeting before its first use.
+    /// ([`StrayBytes`](CloseReason::StrayBytes)), but for a greeting before its first use. No two
+    /// connections may show the same one. Once the client has closed it, `Nothing` is the answer.
     Raw(RawFd),
 }
 

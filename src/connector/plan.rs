@@ -57,7 +57,7 @@ impl Plan {
     ///
     /// Families alternate, beginning with that of the first address (happy eyeballs, RFC 8305). Each
     /// gets 250 ms before the next is tried beside it, or less if there are many; one that fails
-    /// makes way at once.
+    /// makes way at once. Those that are tried beside each other have a descriptor each.
     #[must_use]
     pub fn addrs(addrs: impl Into<Arc<[SocketAddr]>>) -> Self {
         Self::new(Start::Addrs(addrs.into()))
