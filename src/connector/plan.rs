@@ -40,7 +40,7 @@ impl Plan {
         Self { start, options: SocketOptions::new() }
     }
 
-    /// With no socket: [`Connector::open`] does everything.
+    /// With no socket: [`Connector::open`](crate::Connector::open) does everything.
     #[must_use]
     pub const fn blocking() -> Self {
         Self::new(Start::Blocking)
@@ -108,7 +108,7 @@ impl Plan {
     }
 }
 
-/// One attempt to connect, as [`Connector::open`] sees it.
+/// One attempt to connect, as [`Connector::open`](crate::Connector::open) sees it.
 ///
 /// ```
 /// use std::io::{Read, Write};
