@@ -310,4 +310,49 @@ mod tests {
         let failure = ConnectFailure::new(failure, phase, took, error.into());
         assert!(failure.is_shortage, "idle connections of others could make room");
     }
+
+    #[test]
+    fn of_several_errors_the_one_that_tells_most_is_passed_on_in_whatever_order_they_come() {
+        use io::ErrorKind::{
+            AddrNotAvailable, ConnectionRefused, HostUnreachable, InvalidInput, NetworkUnreachable,
+            TimedOut,
+        };
+
+        let table: &[(&[io::ErrorKind], io::ErrorKind)] = &[
+            (&[ConnectionRefused, AddrNotAvailable, NetworkUnreachable], ConnectionRefused),
+            (&[TimedOut, HostUnreachable, AddrNotAvailable], TimedOut),
+            (&[ConnectionRefused, TimedOut, InvalidInput], ConnectionRefused),
+            (&[InvalidInput, NetworkUnreachable, AddrNotAvailable], InvalidInput),
+        ];
+        for &(kinds, expected) in table {
+            for turned in 0..kinds.len() * 2 {
+                let mut order = kinds.to_vec();
+                order.rotate_left(turned / 2);
+                if turned % 2 == 1 {
+                    order.reverse();
+                }
+                let mut race = Race::new(&[v4(1), v4(2), v4(3)], at(0), SOON);
+                for &kind in &order {
+                    assert!(race.start(at(0)).is_some());
+                    race.failed(kind.into());
+                }
+                assert!(race.is_lost());
+                let error = race.into_error().unwrap();
+                assert_eq!(error.kind(), expected, "{order:?}");
+                assert_eq!(error.to_string(), format!("all 3 addresses failed: {expected}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_shortage_beside_a_silent_address_is_known_until_the_deadline() {
+        let mut race = Race::new(&[v4(1), v4(2), v4(3)], at(0), SOON);
+        assert_eq!(race.start(at(0)), Some(v4(1)));
+        assert_eq!(race.start(at(250)), Some(v4(2)));
+        assert!(!race.ran_short());
+        race.failed_here(rustix::io::Errno::MFILE.into());
+        assert!(race.ran_short() && !race.is_lost());
+        race.failed(refused());
+        assert!(race.ran_short(), "what else failed does not hide it");
+    }
 }

@@ -29,8 +29,6 @@ enum Verdict {
     Ready,
     Later,
     Close(CloseReason),
-    /// It is the parent's, and this a child process.
-    Leave,
 }
 
 impl<C: Connector> Home<C> {
@@ -119,7 +117,6 @@ impl<C: Connector> Home<C> {
                 self.checkin_slow(held);
             }
             Verdict::Later => self.settle(held),
-            Verdict::Leave => shared.leave_to_parent(held),
             Verdict::Close(reason) => self.discard(held, reason),
         }
     }
@@ -133,6 +130,10 @@ impl<C: Connector> Home<C> {
     }
 
     fn settle(&self, held: Boxed<C>) {
+        // Not before: to ask for the process on every return would cost more than all else.
+        if self.shared.is_orphaned() {
+            return self.shared.leave_to_parent(held);
+        }
         let (now, token) = (Now::read(), held.lease.token);
         let Some(state) = self.shared.enter() else { return self.shared.leave_to_parent(held) };
         self.shared.transact_under(state, |core, fx| core.settle(token, held, now, fx));
@@ -182,9 +183,6 @@ impl<C: Connector> Home<C> {
                     Verdict::Ready
                 }
             };
-        }
-        if shared.is_orphaned() {
-            return Verdict::Leave; // the parent's exchange may be under way on it
         }
         guarded(|| self.judge_foreign(conn)).unwrap_or_else(|panic| {
             log::error!("{self}: a connector panicked on checkin: {panic}");

@@ -175,3 +175,21 @@ fn checks_begin_for_waiters_and_for_nobody_else() {
     (0..3).for_each(|_| world.upkeep_ends(Ok(())));
     waiters.into_iter().for_each(|mail| drop(world.granted(mail)));
 }
+
+#[test]
+fn a_check_that_waits_for_a_thread_is_withdrawn_at_its_deadline_and_its_connection_closed() {
+    let mut world = World::new(limits());
+    for held in world.open(A, 2) {
+        world.settle(held);
+    }
+    let tokens: Vec<_> = world.upkeeps.iter().map(|out| out.token).collect();
+    assert!(world.start(tokens[0], true));
+    world.pass(1_000);
+    world.reap();
+    assert_eq!((&*world.withdrawn, &*world.interrupted), (&tokens[1..], &tokens[..1]));
+    // It comes back refused.
+    let out = world.upkeeps.remove(1);
+    world.ends_upkeep(out, Ok(()));
+    assert_eq!(world.closed_for(CloseReason::TooLate), 1);
+    assert_eq!((world.counts(A).checking, world.stats().abandoned()), (1, 0));
+}

@@ -167,3 +167,21 @@ fn whoever_warms_a_pool_that_is_closed_is_hinted() {
     world.warm(B, 2, Mail(901));
     assert!(world.counts(B).connecting == 0, "nothing is begun at a closed pool");
 }
+
+#[test]
+fn what_an_open_brings_that_was_under_way_at_the_close_is_closed_with_the_pool() {
+    for is_interruptible in [true, false] {
+        let mut world = World::new(limits());
+        world.wait(A);
+        let connect = world.connect_of(A);
+        assert!(world.start(connect.token, is_interruptible));
+        world.close();
+        world.replies.clear();
+        assert!(!world.core.has_ended());
+        world.connected(connect);
+        let reasons: Vec<_> = world.closed.iter().map(|(_, reason)| *reason).collect();
+        assert_eq!(reasons, [CloseReason::PoolClosed], "interruptible: {is_interruptible}");
+        assert!(world.core.has_ended());
+        world.assert_empty();
+    }
+}

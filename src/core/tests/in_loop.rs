@@ -298,3 +298,45 @@ fn a_returned_connection_goes_to_the_waiter_and_what_the_loop_connects_then_beco
     world.connected(connect);
     assert_eq!((world.counts(A).idle, world.counts(A).in_use), (1, 1));
 }
+
+#[test]
+fn an_attempt_that_waits_for_a_thread_is_withdrawn_at_its_deadline_and_at_the_close() {
+    for is_closed in [true, false] {
+        for was_in_loop in [true, false] {
+            let mut world = World::new(limits());
+            let waiter = world.wait_within(A, millis(60_000));
+            let connect = world.connect_of(A);
+            if was_in_loop {
+                assert!(world.start_in_loop(connect.token) && world.requeue(connect.token));
+            }
+            world.pass(2_999);
+            world.reap();
+            assert!(world.withdrawn.is_empty());
+            if is_closed {
+                world.close();
+            } else {
+                world.pass(1);
+                world.reap();
+            }
+            assert_eq!(world.withdrawn, [connect.token], "its socket, if it has one, is closed");
+            assert!(world.interrupted.is_empty() && world.abandoned.is_empty());
+            assert!(world.replies.remove(&waiter).is_some());
+            assert_eq!(world.stats().total(), 0);
+        }
+    }
+}
+
+#[test]
+fn an_attempt_that_a_thread_has_is_not_withdrawn() {
+    for is_closed in [true, false] {
+        let (mut world, connect, _) = in_loop();
+        assert!(world.requeue(connect.token) && world.start(connect.token, false));
+        if is_closed {
+            world.close();
+        }
+        world.pass(3_000);
+        world.reap();
+        assert_eq!((world.withdrawn.len(), world.abandoned.len()), (0, 1));
+        world.replies.clear();
+    }
+}

@@ -21,4 +21,5 @@ mod scripts;
 mod shortage;
 mod starved;
 mod time;
+mod unused;
 mod world;
