@@ -132,7 +132,8 @@
 //! After `fork` the child has none of these threads. What would need them answers
 //! [`Closed`](ErrorKind::Closed) there, at once, and whatever the child closes or drops, the parent
 //! keeps its connections and they stay watched. An idle one could still be checked out in the
-//! child, since that asks nobody; it is the parent's all the same. A child must make pools of its
+//! child, since that asks nobody; it is the parent's all the same. Where a guard of the parent's is
+//! dropped in the child, the connector's `is_open` and `reset` may run: they must not write. A child must make pools of its
 //! own, and they a [`Driver`] that was not started before.
 //!
 //! # Systems

@@ -21,8 +21,8 @@ pub(crate) enum From {
 pub(crate) enum Notice {
     /// The peer closed it, or at least its sending side.
     HungUp,
-    /// Bytes have come.
-    Readable,
+    /// Bytes have come that nobody can have asked for.
+    Stray,
 }
 
 impl<T, W: Clone + PartialEq> Core<T, W> {
@@ -143,7 +143,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let Some(token) = self.entries.find(of) else { return };
         match notice {
             Notice::HungUp => self.hang_up(token, now, fx),
-            Notice::Readable => self.stray(token, now, fx),
+            Notice::Stray => self.stray(token, now, fx),
         }
     }
 
@@ -162,16 +162,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.rebalance(endpoint, now, fx);
     }
 
-    /// Bytes have come, where only idle connections are watched for them.
+    /// Bytes have come, where only idle connections are watched for them. A greeting is not among
+    /// them: the loop tells it by the word under which a new connection is registered.
     fn stray(&mut self, token: Token, now: Now, fx: &mut Effects<T, W>) {
         let Some(entry) = self.entries.get_mut(token) else { return };
-        // Before the first use they are a greeting.
-        let is_greeting = match entry.state {
-            State::InUse => entry.uses <= 1,
-            _ => entry.uses == 0,
-        };
-        if is_greeting {
-            return;
+        if matches!(entry.state, State::Connecting(_)) {
+            return; // nobody has asked anything yet
         }
         // In use it is not watched: this came before it was taken, or after it was given back.
         if entry.state != State::Idle {

@@ -15,23 +15,25 @@ pub(crate) struct Token {
 pub(crate) struct Cut {
     index: u32,
     generation: u32,
+    is_again: bool,
 }
 
 #[cfg(target_pointer_width = "64")]
 const INDEX_BITS: u32 = 20;
 #[cfg(target_pointer_width = "64")]
-const GENERATION_BITS: u32 = 28;
+const GENERATION_BITS: u32 = 27;
 #[cfg(not(target_pointer_width = "64"))]
 const INDEX_BITS: u32 = 13;
 #[cfg(not(target_pointer_width = "64"))]
-const GENERATION_BITS: u32 = 11;
+const GENERATION_BITS: u32 = 10;
 
 const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
+const AGAIN: usize = 1 << (INDEX_BITS + GENERATION_BITS);
 
 impl Token {
     /// The largest tag that fits beside a token.
     pub(crate) const MOST_TAG: u16 =
-        ((1_u64 << (usize::BITS - INDEX_BITS - GENERATION_BITS)) - 1) as u16;
+        ((1_u64 << (usize::BITS - INDEX_BITS - GENERATION_BITS - 1)) - 1) as u16;
 
     /// Puts the token and a tag in one word; `None` if its place is too far up for that.
     pub(crate) fn pack(self, tag: u16) -> Option<usize> {
@@ -39,8 +41,13 @@ impl Token {
             return None;
         }
         let generation = (self.generation & GENERATION_MASK) as usize;
-        let above = (usize::from(tag) << GENERATION_BITS) | generation;
+        let above = (usize::from(tag) << (GENERATION_BITS + 1)) | generation;
         Some((above << INDEX_BITS) | self.index as usize)
+    }
+
+    /// The same, in a word that tells itself apart from the first.
+    pub(crate) fn pack_again(self, tag: u16) -> Option<usize> {
+        self.pack(tag).map(|word| word | AGAIN)
     }
 }
 
@@ -50,7 +57,13 @@ impl Cut {
         let index = (word & ((1 << INDEX_BITS) - 1)) as u32;
         let above = word >> INDEX_BITS;
         let generation = (above as u32) & GENERATION_MASK;
-        ((above >> GENERATION_BITS) as u16, Self { index, generation })
+        let is_again = word & AGAIN != 0;
+        ((above >> (GENERATION_BITS + 1)) as u16, Self { index, generation, is_again })
+    }
+
+    /// It was made by [`Token::pack_again`].
+    pub(crate) const fn is_again(self) -> bool {
+        self.is_again
     }
 }
 
@@ -304,6 +317,9 @@ mod tests {
         let word = first.pack(Token::MOST_TAG).unwrap();
         let (tag, cut) = Cut::unpack(word);
         assert_eq!((tag, slab.find(cut)), (Token::MOST_TAG, Some(first)));
+        let (tag, again) = Cut::unpack(first.pack_again(Token::MOST_TAG).unwrap());
+        assert_eq!((tag, slab.find(again)), (Token::MOST_TAG, Some(first)));
+        assert!(again.is_again() && !cut.is_again());
         slab.remove(first);
         assert_eq!(slab.find(cut), None);
         let second = slab.insert("b");

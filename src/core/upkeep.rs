@@ -170,6 +170,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                     self.take_out(index);
                     fx.act(Action::Withdraw(token));
                 }
+                // It comes back refused, and the connection with it.
+                State::Checking(Attempt::Queued) => {
+                    fx.act(Action::Withdraw(self.entries.token(index)));
+                }
                 // What they have is closed when they return.
                 State::Connecting(
                     Attempt::Running { interruptible: true, .. }
@@ -265,6 +269,15 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     pub(crate) fn stop_awaiting(&mut self, mailbox: &W) {
         self.drainers.retain(|drainer| drainer != mailbox);
+    }
+
+    /// True as long as the driver's threads have something to do about the entry.
+    pub(crate) fn is_under_way(&self, token: Token) -> bool {
+        let state = self.entries.get(token).map(|entry| entry.state);
+        let Some(State::Connecting(attempt) | State::Checking(attempt)) = state else {
+            return false;
+        };
+        matches!(attempt, Attempt::Queued | Attempt::Running { .. })
     }
 
     /// True if the entry still belongs to whoever was given this token.

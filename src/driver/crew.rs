@@ -194,15 +194,20 @@ impl Inner {
         state.starting -= 1;
         let is_last = state.threads == 0;
         let jobs = if is_last { state.roster.take_all() } else { Vec::new() };
+        // What would block this thread waits until another can be started after all.
+        let can_wait = sync::must_not_block() && !state.is_stopping;
+        let waits = |job: &Job| can_wait && matches!(job.kind, Kind::Close | Kind::LetGo);
+        let (later, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(waits);
+        later.into_iter().for_each(|job| state.roster.add(job));
         drop(state);
         jobs.into_iter().for_each(Job::refuse);
         self.ended.notify_all();
     }
 
     fn work_until_idle(this: &Arc<Self>) {
-        this.state.lock().starting -= 1;
+        let mut is_new = true;
         loop {
-            let Some(job) = Self::next_job(this) else { return };
+            let Some(job) = Self::next_job(this, std::mem::take(&mut is_new)) else { return };
             let Job { kind, pool, mark, run } = job;
             {
                 let _working = sync::working_for(pool);
@@ -223,8 +228,9 @@ impl Inner {
     }
 
     /// Waits for work; `None`: this thread is no longer counted and must end.
-    fn next_job(this: &Arc<Self>) -> Option<Job> {
+    fn next_job(this: &Arc<Self>, is_new: bool) -> Option<Job> {
         let mut state = this.state.lock();
+        state.starting -= usize::from(is_new);
         loop {
             if let Some(job) = state.roster.take() {
                 if state.is_stopping && state.roster.is_empty() {

@@ -107,11 +107,12 @@ impl<C: Connector> Attempt<C> {
     fn on_crew(self, stage: impl FnOnce(Self) + Send + 'static) {
         let Some(home) = &self.home else { return };
         let (kind, token) = (Kind::Open(home.place), self.token);
-        let tie = Arc::clone(&self.tie);
+        let (tie, home) = (Arc::clone(&self.tie), Arc::clone(home));
         tie.submit_attempt(token, kind, move |fate| match fate {
             Fate::Run => stage(self),
             Fate::Refused => drop(self),
         });
+        tie.withdraw_if_late(home, token);
     }
 
     /// A thread has the attempt now, for this phase; false if it need not go on.

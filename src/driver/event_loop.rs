@@ -124,8 +124,9 @@ impl EventLoop {
                 WAKER_TAG => {}
                 connects::TAG => connecting(connects, |connects| connects.ready(of)),
                 tag => {
+                    let Some(notice) = notice_of(event, of) else { continue };
                     let Some(ward) = self.watches.ward(tag) else { continue };
-                    survives(|| ward.noticed(of, notice_of(event), crew));
+                    survives(|| ward.noticed(of, notice, crew));
                 }
             }
         }

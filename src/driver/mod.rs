@@ -35,7 +35,7 @@ use crate::driver::dial::let_go;
 use crate::driver::event_loop::{Command, EventLoop};
 use crate::driver::observer::Told;
 use crate::driver::reaper::{Bell, Reaper};
-use crate::driver::watch::Ward;
+use crate::driver::watch::{How, Ward};
 use crate::driver::worker::Worker;
 use crate::error::Error;
 use crate::observe::{CloseReason, Observer};
@@ -255,6 +255,14 @@ impl Tie {
         self.crew.await_pool(self.pool, deadline)
     }
 
+    /// Its deadline, or the pool's end, may have come before the job was there to be withdrawn.
+    fn withdraw_if_late<C: Connector>(&self, home: Arc<Home<C>>, token: Token) {
+        if !home.shared.is_under_way(token) {
+            Hands::<C>::withdraw(self, token);
+        }
+        let_go(home, self.pool, &self.crew);
+    }
+
     /// This process was forked from the one that has the threads.
     pub(crate) fn is_orphaned(&self) -> bool {
         self.pid != std::process::id()
@@ -296,11 +304,10 @@ impl<C: Connector> Hands<C> for Tie {
         self.event_loop.send(Command::Cancel((self.pool, token)));
     }
 
-    fn watch(&self, token: Token, watch: Watch<'_>) -> Watched {
-        let watches = &self.event_loop.watches;
-        self.tag.map_or(Watched::No, |tag| {
-            watches.watch(tag, (self.pool, token), watch, self.portable_watch)
-        })
+    fn watch(&self, token: Token, watch: Watch<'_>, again: bool) -> Watched {
+        let (watches, how) =
+            (&self.event_loop.watches, How { portably: self.portable_watch, again });
+        self.tag.map_or(Watched::No, |tag| watches.watch(tag, (self.pool, token), watch, how))
     }
 
     fn upkeep(
@@ -311,13 +318,15 @@ impl<C: Connector> Hands<C> for Tie {
         upkeep: Upkeep,
         deadline: Deadline,
     ) {
+        let theirs = Arc::clone(&home);
         self.submit_attempt(token, Kind::Upkeep, move |fate| match fate {
-            Fate::Run => upkeep::run(&home, token, conn, upkeep, deadline),
+            Fate::Run => upkeep::run(&theirs, token, conn, upkeep, deadline),
             Fate::Refused => {
                 let verdict = Err(CloseReason::TooLate);
-                home.shared.finish_upkeep(&home, token, Some(conn), verdict);
+                theirs.shared.finish_upkeep(&theirs, token, Some(conn), verdict);
             }
         });
+        self.withdraw_if_late(home, token);
     }
 
     fn close(self: Arc<Self>, home: Arc<Home<C>>, closing: Closing<Boxed<C>>) {

@@ -101,6 +101,7 @@ impl Race {
     /// How far it came by its deadline, in words.
     pub(crate) fn describe(&self) -> String {
         let mut words = match self.running {
+            0 if self.failed > 0 => "no further address was tried by the deadline".to_owned(),
             0 => "no address was tried by the deadline".to_owned(),
             1 => "no answer by the deadline".to_owned(),
             many => format!("no answer from any of {many} addresses by the deadline"),

@@ -6,6 +6,7 @@
 //! idle, or each answer would wake the loop.
 
 use std::collections::hash_map::Entry;
+use std::io;
 
 use foldhash::HashMap;
 use mio::Registry;
@@ -39,19 +40,42 @@ impl Claims {
         self.0.lock().remove(&fd);
     }
 
-    fn make(&self, fd: RawFd, of: (u64, Token)) {
-        self.0.lock().insert(fd, of);
+    /// Registers the number, and with it a claim. None can come between the two.
+    fn make(
+        &self,
+        fd: RawFd,
+        of: (u64, Token),
+        register: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut claims = self.0.lock();
+        register()?;
+        claims.insert(fd, of);
+        Ok(())
     }
 
-    /// True, once, if the last claim to the number is this connection's.
-    fn take(&self, fd: RawFd, of: (u64, Token)) -> bool {
+    /// Ends the registration, if the last claim to the number is this connection's.
+    fn take(
+        &self,
+        fd: RawFd,
+        of: (u64, Token),
+        deregister: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut claims = self.0.lock();
-        let is_own = claims.get(&fd) == Some(&of);
-        if is_own {
-            claims.remove(&fd);
+        if claims.get(&fd) != Some(&of) {
+            return Ok(());
         }
-        is_own
+        claims.remove(&fd);
+        deregister()
     }
+}
+
+/// How a connection is to be watched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    /// By means that every system has.
+    pub(crate) portably: bool,
+    /// It has been before: bytes that come from now on are no greeting.
+    pub(crate) again: bool,
 }
 
 #[derive(Debug, Default)]
@@ -108,14 +132,10 @@ impl Watches {
 
     /// Watches a connection of the pool with that tag. One that cannot be watched is looked at
     /// before reuse only.
-    pub(crate) fn watch(
-        &self,
-        tag: u16,
-        of: (u64, Token),
-        watch: Watch<'_>,
-        portably: bool,
-    ) -> Watched {
-        let Some(word) = of.1.pack(tag) else { return Watched::No };
+    pub(crate) fn watch(&self, tag: u16, of: (u64, Token), watch: Watch<'_>, how: How) -> Watched {
+        let How { portably, again } = how;
+        let word = if again { of.1.pack_again(tag) } else { of.1.pack(tag) };
+        let Some(word) = word else { return Watched::No };
         if let Watch::Socket(fd) = watch {
             self.claims.drop_of(sys::number(fd));
         }
@@ -128,15 +148,13 @@ impl Watches {
             Watch::Socket(fd) => {
                 (sys::watch_bytes(&self.registry, sys::number(fd), word), Watched::WhileIdle)
             }
-            Watch::Raw(fd) => (sys::watch_bytes(&self.registry, fd, word), Watched::WhileIdle),
+            Watch::Raw(fd) => {
+                let register = || sys::watch_bytes(&self.registry, fd, word);
+                (self.claims.make(fd, of, register), Watched::WhileIdle)
+            }
         };
         match result {
-            Ok(()) => {
-                if let Watch::Raw(fd) = watch {
-                    self.claims.make(fd, of);
-                }
-                watched
-            }
+            Ok(()) => watched,
             Err(error) => {
                 log::debug!("could not watch a connection: {error}");
                 Watched::No
@@ -147,23 +165,25 @@ impl Watches {
     /// Ends what [`watch`](Watches::watch) began: before the descriptor is closed or given away,
     /// since a duplicate of it would keep the registration alive.
     pub(crate) fn unwatch(&self, of: (u64, Token), watch: Watch<'_>) {
-        let raw = match watch {
-            Watch::Socket(fd) => sys::number(fd),
-            Watch::Raw(fd) if self.claims.take(fd, of) => fd,
-            Watch::Nothing | Watch::Raw(_) => return,
+        let result = match watch {
+            Watch::Nothing => return,
+            Watch::Socket(fd) => sys::unwatch(&self.registry, sys::number(fd)),
+            Watch::Raw(fd) => self.claims.take(fd, of, || sys::unwatch(&self.registry, fd)),
         };
-        // A client may have closed its descriptor itself: it is not registered any more then.
-        let _not_registered = sys::unwatch(&self.registry, raw);
+        if let Err(error) = result {
+            // A client may have closed its descriptor itself: it is not registered any more then.
+            log::trace!("could not take a connection off the watch: {error}");
+        }
     }
 }
 
-/// What an event says about a connection.
-pub(crate) fn notice_of(event: &mio::event::Event) -> Notice {
+/// What an event says about a connection; `None` if it is but a greeting.
+pub(crate) fn notice_of(event: &mio::event::Event, of: Cut) -> Option<Notice> {
     // Where only the farewell is asked for, mio knows no name for it: it is not readable.
     if event.is_readable() && !event.is_read_closed() && !event.is_error() {
-        Notice::Readable
+        of.is_again().then_some(Notice::Stray)
     } else {
-        Notice::HungUp
+        Some(Notice::HungUp)
     }
 }
 

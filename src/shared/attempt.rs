@@ -45,6 +45,11 @@ impl<C: Connector> Shared<C> {
         drop(duplicate);
     }
 
+    /// True as long as a thread is to do something about it, or does.
+    pub(crate) fn is_under_way(&self, token: Token) -> bool {
+        self.state.lock().core.is_under_way(token)
+    }
+
     /// True as long as an attempt is of use to anybody.
     pub(crate) fn is_wanted(&self, place: u32, token: Token) -> bool {
         let state = self.state.lock();

@@ -136,8 +136,8 @@ pub(crate) trait Hands<C: Connector>: Send + Sync {
     );
     /// Has the event loop end an attempt.
     fn cancel(&self, token: Token);
-    /// Watches a connection, as far as it can be.
-    fn watch(&self, token: Token, watch: Watch<'_>) -> Watched;
+    /// Watches a connection, as far as it can be: for the first time, or again.
+    fn watch(&self, token: Token, watch: Watch<'_>, again: bool) -> Watched;
     /// Has a connection closed.
     fn close(self: Arc<Self>, home: Arc<Home<C>>, closing: Closing<Boxed<C>>);
     /// Has something dropped where that may block.

@@ -35,11 +35,11 @@ impl<C: Connector> Shared<C> {
     pub(crate) fn watch(&self, token: Token, held: &mut Held<C::Conn>) -> Result<(), String> {
         let Some(hands) = self.hands() else { return Ok(()) };
         held.lease.token = token; // for the end of the watch, should it never be lent
-        let conn = &held.conn;
+        let (conn, again) = (&held.conn, held.watched == Watched::NotNow);
         held.watched = if self.is_plain {
-            hands.watch(token, self.connector.watch(conn))
+            hands.watch(token, self.connector.watch(conn), again)
         } else {
-            guarded(|| hands.watch(token, self.connector.watch(conn)))?
+            guarded(|| hands.watch(token, self.connector.watch(conn), again))?
         };
         Ok(())
     }

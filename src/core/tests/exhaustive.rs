@@ -115,7 +115,7 @@ impl Run {
                 true
             }
             Op::HangUp => self.sees(Notice::HungUp),
-            Op::Speak => self.sees(Notice::Readable),
+            Op::Speak => self.sees(Notice::Stray),
             Op::GoOn | Op::RunShort if world.connects.is_empty() => false,
             Op::GoOn => {
                 let connect = world.connects.remove(0);

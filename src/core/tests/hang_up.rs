@@ -157,20 +157,18 @@ fn only_an_idle_connection_ends_when_the_peer_hangs_up_and_every_other_is_marked
 }
 
 #[test]
-fn stray_bytes_end_a_connection_that_was_used_at_once_or_when_it_comes_back() {
+fn stray_bytes_end_a_connection_at_once_or_when_it_comes_back() {
     for (at, &(begin, state)) in STATES.iter().enumerate() {
         let Doomed { mut world, token, .. } = begin();
-        let uses = world.core.entries.get(token).map_or(0, |entry| entry.uses);
-        world.notice(token, Notice::Readable);
-        let ends = state == State::Idle && uses > 0;
+        world.notice(token, Notice::Stray);
+        let ends = state == State::Idle;
         assert_eq!(world.closed_for(CloseReason::StrayBytes), usize::from(ends), "row {at}");
         assert_eq!(world.closed.len(), usize::from(ends), "row {at}");
         let entry = world.core.entries.get(token);
         assert_eq!(entry.is_none(), ends, "row {at}");
         // What is in use, or out for upkeep, is not watched: the bytes came while it was idle.
         let is_marked = match state {
-            State::InUse => uses > 1,
-            State::Checking(_) => uses > 0,
+            State::InUse | State::Checking(_) => true,
             State::Idle | State::Connecting(_) => false,
         };
         let doomed = is_marked.then_some(CloseReason::StrayBytes);
@@ -180,21 +178,8 @@ fn stray_bytes_end_a_connection_that_was_used_at_once_or_when_it_comes_back() {
 }
 
 #[test]
-fn bytes_before_the_first_use_are_a_greeting_that_its_first_user_reads() {
-    let Doomed { mut world, token, .. } = unused();
-    world.notice(token, Notice::Readable);
-    let held = world.take(A);
-    assert_eq!((held.lease.token, held.lease.uses), (token, 0));
-    world.notice(token, Notice::Readable); // its answer
-    world.give_back(held);
-    assert!(world.closed.is_empty());
-    world.notice(token, Notice::Readable);
-    assert_eq!(world.closed_for(CloseReason::StrayBytes), 1);
-}
-
-#[test]
 fn an_event_that_comes_late_says_nothing_of_whoever_has_the_place_now() {
-    for notice in [Notice::HungUp, Notice::Readable] {
+    for notice in [Notice::HungUp, Notice::Stray] {
         for (at, &(begin, state)) in STATES.iter().enumerate() {
             let Doomed { mut world, token, .. } = begin();
             let stale = Token::default();
@@ -209,7 +194,7 @@ fn an_event_that_comes_late_says_nothing_of_whoever_has_the_place_now() {
 
 #[test]
 fn min_idle_is_filled_again_at_once_where_the_peer_hung_up_or_sent_stray_bytes() {
-    for notice in [Notice::HungUp, Notice::Readable] {
+    for notice in [Notice::HungUp, Notice::Stray] {
         let mut world = World::with_endpoints(limits(), 1);
         let tokens = world.idle(A, 3);
         world.set_min_idle(3);

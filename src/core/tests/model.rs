@@ -29,7 +29,6 @@ struct ModelConn {
     endpoint: u32,
     /// When it came back, counted in returns; none while it is in use.
     idle_since: Option<u64>,
-    uses: u32,
     doomed: Option<CloseReason>,
 }
 
@@ -85,7 +84,6 @@ impl Model {
     fn lend(&mut self, id: u32) {
         let conn = self.conns.iter_mut().find(|conn| conn.id == id).expect("it is idle");
         conn.idle_since = None;
-        conn.uses += 1;
     }
 
     fn end(&mut self, id: u32, reason: CloseReason) {
@@ -123,7 +121,6 @@ impl Model {
 
     fn granted(&mut self, mail: Mail, id: u32) {
         self.waiters.retain(|waiter| waiter.mail != mail);
-        self.conns.iter_mut().filter(|conn| conn.id == id).for_each(|conn| conn.uses += 1);
         self.events.push(Event::Granted(mail, id));
     }
 
@@ -159,7 +156,7 @@ impl Model {
         if attempt.is_evicted {
             return self.events.push(Event::Closed(id, CloseReason::Evicted));
         }
-        self.conns.push(ModelConn { id, endpoint, idle_since: None, uses: 0, doomed: None });
+        self.conns.push(ModelConn { id, endpoint, idle_since: None, doomed: None });
         match self.oldest(endpoint, now) {
             Some(waiter) => self.granted(waiter.mail, id),
             None if !self.has_room(endpoint) => self.end(id, CloseReason::Surplus),
@@ -208,14 +205,11 @@ impl Model {
         match (notice, conn.idle_since) {
             (Notice::HungUp, Some(_)) => self.end(id.unwrap_or(0), CloseReason::PeerClosed),
             (Notice::HungUp, None) => conn.doomed = Some(CloseReason::PeerClosed),
-            (Notice::Readable, Some(_)) if conn.uses > 0 => {
-                self.end(id.unwrap_or(0), CloseReason::StrayBytes);
-            }
-            (Notice::Readable, None) if conn.uses > 1 => {
+            (Notice::Stray, Some(_)) => self.end(id.unwrap_or(0), CloseReason::StrayBytes),
+            (Notice::Stray, None) => {
                 let is_hung_up = conn.doomed == Some(CloseReason::PeerClosed);
                 conn.doomed = conn.doomed.filter(|_| is_hung_up).or(Some(CloseReason::StrayBytes));
             }
-            (Notice::Readable, _) => {}
         }
     }
 
@@ -377,7 +371,7 @@ impl Pair<'_> {
         let held = self.held.iter().find(|held| held.lease.token == token);
         let idle = entries.get(token).and_then(|entry| entry.conn.as_ref());
         let id = held.map(|held| held.conn.id).or_else(|| idle.map(|conn| conn.id));
-        let notice = self.random.pick(&[Notice::HungUp, Notice::Readable]);
+        let notice = self.random.pick(&[Notice::HungUp, Notice::Stray]);
         self.model.noticed(token, id, notice);
         self.world.notice(token, notice);
     }

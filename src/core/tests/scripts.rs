@@ -212,7 +212,7 @@ impl Script<'_> {
             let late = self.random.one_in(3);
             let newest = self.tokens.len().saturating_sub(entries.len().max(1));
             let token = self.random.pick(if late { &self.tokens } else { &self.tokens[newest..] });
-            let notice = self.random.pick(&[Notice::HungUp, Notice::Readable]);
+            let notice = self.random.pick(&[Notice::HungUp, Notice::Stray]);
             self.world.notice(token, notice);
         }
     }

@@ -71,13 +71,16 @@ fn a_tag_leads_to_its_own_pool_as_long_as_that_lives() {
 fn what_cannot_be_watched_is_looked_at_before_reuse_only() {
     let watches = watches();
     let token = Token::default();
-    assert_eq!(watches.watch(1, (1, token), Watch::Nothing, false), Watched::No);
+    assert_eq!(
+        watches.watch(1, (1, token), Watch::Nothing, How { portably: false, again: false }),
+        Watched::No
+    );
     // No poll takes the descriptor of a file.
     let file = std::fs::File::open(file!()).or_else(|_| std::fs::File::open("/proc/self/exe"));
     let file = file.unwrap();
     for portably in [false, true] {
         let fd = Watch::Socket(std::os::fd::AsFd::as_fd(&file));
-        assert_eq!(watches.watch(1, (1, token), fd, portably), Watched::No);
+        assert_eq!(watches.watch(1, (1, token), fd, How { portably, again: false }), Watched::No);
         watches.unwatch((1, token), fd); // harmless
     }
 }
