@@ -1,9 +1,12 @@
 //! An endpoint with several addresses: dead ones delay nobody for long, and leave nothing behind.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use warmline::{Builder, CloseReason, Endpoint, ErrorKind, Failure, Phase, Pool};
+use warmline::{
+    BoxError, Builder, CloseReason, Connector, Endpoint, ErrorKind, Failure, One, Opening, Phase,
+    Plan, Pool, Socket, SocketOptions,
+};
 
 use crate::support::faults::{BlackHole, Refusing};
 use crate::support::foreign::Spread;
@@ -205,4 +208,36 @@ fn the_connection_that_won_is_watched_like_any_other() {
     ask(&mut endpoint.get().unwrap()).unwrap();
     server.hang_up();
     eventually("its end is noticed", || endpoint.stats().closed_for(CloseReason::PeerClosed) == 1);
+}
+
+/// The same as [`Spread`], from an address of IPv4.
+struct FromV4(Vec<SocketAddr>);
+
+impl Connector for FromV4 {
+    type Key = One;
+    type Conn = Socket;
+
+    fn plan(&self, _: &One) -> Plan {
+        let options = SocketOptions::new().local_address(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Plan::addrs(self.0.clone()).options(options)
+    }
+
+    fn open(&self, _: &One, opening: &mut Opening) -> Result<Socket, BoxError> {
+        opening.take_socket()
+    }
+}
+
+#[test]
+fn addresses_of_a_family_that_the_local_address_cannot_reach_are_left_out() {
+    let _watchdog = watchdog();
+    let refusing = Refusing::new();
+    let other = SocketAddr::new(V6, refusing.address().port());
+    let both = Endpoint::of(FromV4(vec![refusing.address(), other])).unwrap();
+    let error = both.get_timeout(SOON).unwrap_err();
+    assert_eq!(error.failure(), Some(Failure::Refused), "{error}");
+    assert!(!error.to_string().contains("addresses failed"), "one was tried: {error}");
+    // With no other left, the system says what is wrong.
+    let neither = Endpoint::of(FromV4(vec![other])).unwrap();
+    let error = neither.get_timeout(SOON).unwrap_err();
+    assert_eq!((error.kind(), error.phase()), (ErrorKind::Connect, Some(Phase::Connect)));
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use warmline::{CloseReason, Closed, Connected, ErrorKind, Observer, Pool, PooledConn};
 
-use crate::support::lab::Lab;
+use crate::support::lab::{Act, Lab, Method};
 use crate::support::server::Server;
 use crate::support::{Diary, SOON, ask, assert_balanced, eventually, tcp, watchdog};
 
@@ -90,7 +90,7 @@ fn an_observer_that_blocks_delays_nobody_and_what_it_misses_is_counted() {
 }
 
 /// Asks its own pool for a connection.
-struct Nosy(std::sync::OnceLock<Pool<Lab>>, crossbeam_channel::Sender<ErrorKind>);
+struct Nosy(std::sync::OnceLock<Pool<Lab>>, Sender<ErrorKind>);
 
 #[derive(Clone)]
 struct Shared(std::sync::Arc<Nosy>);
@@ -123,4 +123,49 @@ fn without_an_observer_nothing_is_counted_as_dropped() {
         PooledConn::discard(pool.get_timeout("a", SOON).unwrap());
     }
     assert_eq!(pool.stats().events_dropped(), 0);
+}
+
+/// Says what it is told, and on which thread; is told of nothing before its gate opens.
+struct Late(Receiver<()>, Sender<(&'static str, String)>);
+
+impl Late {
+    fn say(&self, what: &'static str) {
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        self.1.send((what, thread)).unwrap();
+    }
+}
+
+impl Observer for Late {
+    fn connected(&self, _: &Connected) {
+        let _opened = self.0.recv();
+        self.say("connected");
+    }
+
+    fn closed(&self, event: &Closed) {
+        assert_eq!(event.reason(), CloseReason::PoolClosed);
+        self.say("closed");
+    }
+}
+
+#[test]
+fn at_the_end_of_a_pool_its_observer_hears_of_the_closes_on_its_own_thread_and_in_order() {
+    let _watchdog = watchdog();
+    let (gate, gated) = bounded::<()>(0);
+    let (say, said) = bounded(6);
+    let lab = Lab::new(|method, _| if method == Method::Close { Act::Hang } else { Act::Go });
+    let bench = lab.bench();
+    let builder = Pool::builder(lab).name("last").observer(Late(gated, say));
+    let pool = builder.build().unwrap();
+    let held = [(); 3].map(|()| pool.get("a").unwrap());
+    drop(held);
+    drop(pool);
+    eventually("they are being closed", || bench.calls(Method::Close) == 3);
+    bench.release(); // when the last handle is gone
+    eventually("all are closed", || bench.alive() == 0);
+    assert!(said.is_empty());
+    drop(gate);
+    let all: Vec<_> = (0..6).map(|_| said.recv_timeout(SOON).unwrap()).collect();
+    let words: Vec<_> = all.iter().map(|(what, _)| *what).collect();
+    assert_eq!(words[..], [["connected"; 3], ["closed"; 3]].concat());
+    assert!(all.iter().all(|(_, thread)| thread == "last-observer"), "{all:?}");
 }

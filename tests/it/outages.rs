@@ -1,13 +1,13 @@
 //! One that is down, or hangs, is nobody else's trouble; and when it is back the pool finds out.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use warmline::{CloseReason, Deadline, ErrorKind, Pool};
 
 use crate::support::faults::{BlackHole, Refusing};
 use crate::support::lab::{Act, Lab, Method};
 use crate::support::server::Server;
-use crate::support::{SOON, ask, assert_balanced, eventually, tcp, watchdog};
+use crate::support::{SOON, ask, assert_balanced, both_ways, eventually, tcp, watchdog};
 
 #[test]
 fn logins_that_hang_with_all_an_endpoint_may_have_leave_threads_for_others() {
@@ -91,4 +91,27 @@ fn when_drain_returns_the_last_connection_is_closed() {
             assert_eq!((bench.alive(), bench.calls(Method::Close)), (0, 1));
         });
     }
+}
+
+both_ways! {
+    a_server_that_accepts_only_to_hang_up_is_not_stormed_for_what_is_kept_ready,
+}
+
+fn a_server_that_accepts_only_to_hang_up_is_not_stormed_for_what_is_kept_ready(is_portable: bool) {
+    let _watchdog = watchdog();
+    let server = Server::scripted(|_| Ok(()));
+    let began = Instant::now();
+    let pool = tcp().portable_watch(is_portable).min_idle(1).build().unwrap();
+    let endpoint = pool.endpoint(&server.name()).unwrap();
+    // Five pauses of 50, 100, 200, 400 and 800 ms; 50 ms where the hang-up was so early that it
+    // made a connect fail.
+    eventually("it goes on to try", || server.accepted() >= 6);
+    assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+    assert!(server.accepted() <= 30, "{}; {}", server.accepted(), endpoint.stats());
+    // Callers do not wait for that.
+    let before = server.accepted();
+    for _ in 0..3 {
+        let _hung_up = endpoint.get_timeout(SOON);
+    }
+    eventually("they have asked as well", || server.accepted() > before);
 }

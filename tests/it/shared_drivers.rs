@@ -66,8 +66,9 @@ fn openings_that_hang_in_one_pool_delay_no_other() {
                 scope.spawn(move || hanging.get_timeout(name, LONG).map(drop).unwrap_err());
             }
         }
-        // The first endpoint gets as many threads as it may have, each other half of what is left.
-        eventually("they hang", || bench.calls(Method::Open) >= 16 + 8 + 4);
+        // No endpoint has more threads than it leaves of the pool's 32: 16, 8 and 4 if they come one
+        // after the other, 8 each if they come together.
+        eventually("they hang", || bench.calls(Method::Open) >= 3 * 8);
         ask(&mut plain.get(&server.name()).unwrap()).unwrap();
         drop(lab.get("a").unwrap());
         assert_eq!(bench.born(), 0, "they hang still");
@@ -231,4 +232,114 @@ fn a_closed_pool_leaves_a_driver_for_the_next() {
     assert_eq!(closed.get(&server.name()).unwrap_err().kind(), ErrorKind::Closed);
     let next = tcp().driver(&driver).build().unwrap();
     ask(&mut next.get(&server.name()).unwrap()).unwrap();
+}
+
+/// Another pool on this driver opens, checks, settles and closes.
+fn assert_works(driver: &Driver) {
+    let lab = Lab::new(|method, _| match method {
+        Method::Reset | Method::HasCheck => Act::Later,
+        _ => Act::Go,
+    });
+    let bench = lab.bench();
+    let builder = Pool::builder(lab).driver(driver).check_after(Duration::from_millis(1));
+    let pool = builder.checkout_timeout(SOON).build().unwrap();
+    for name in ["a", "b"] {
+        drop(pool.get(name).unwrap());
+        eventually("it is settled", || pool.stats().checking() == 0);
+        let checked = bench.calls(Method::Check);
+        eventually("it is checked", || {
+            drop(pool.get(name).unwrap());
+            bench.calls(Method::Check) > checked
+        });
+    }
+    assert!(bench.calls(Method::Settle) >= 2);
+    eventually("all are settled", || pool.stats().checking() == 0);
+    pool.evict_all();
+    eventually("they are closed", || bench.alive() == 0);
+    pool.drain(Deadline::after(SOON)).unwrap();
+    assert_balanced(&pool.stats());
+}
+
+#[test]
+fn however_many_settles_hang_in_one_pool_all_else_goes_on() {
+    let _watchdog = watchdog();
+    let (driver, many) = (Driver::new(), 90);
+    let lab = Lab::new(|method, before| match (method, before) {
+        (Method::Reset, 0..90) => Act::Later,
+        (Method::Settle, _) => Act::Hang,
+        _ => Act::Go,
+    });
+    let bench = lab.bench();
+    let builder = Pool::builder(lab).driver(&driver).settle_timeout(LONG);
+    let builder = builder.max_total(200).max_per_endpoint(many).max_idle(200);
+    let pool = builder.checkout_timeout(SOON).build().unwrap();
+    let held: Vec<_> = (0..many).map(|_| pool.get("a").unwrap()).collect();
+    drop(held);
+    eventually("they hang", || bench.calls(Method::Settle) >= 8);
+    assert_eq!(pool.stats().checking(), many);
+    assert_works(&driver);
+    // So does another endpoint of the same pool, as long as it need not settle.
+    drop(pool.get("b").unwrap());
+    PooledConn::discard(pool.get("b").unwrap());
+    eventually("it is closed", || bench.alive() == many);
+    assert_eq!(pool.stats().checking(), many, "they hang still");
+    bench.release();
+    eventually("all are settled", || pool.stats().idle() > 0 && pool.stats().checking() == 0);
+    pool.drain(Deadline::after(SOON)).unwrap();
+    assert_eq!(bench.alive(), 0);
+}
+
+#[test]
+fn settles_that_are_given_up_leave_threads_for_those_of_other_pools() {
+    let _watchdog = watchdog();
+    let driver = Driver::new();
+    let lab = Lab::new(|method, _| match method {
+        Method::Reset => Act::Later,
+        Method::Settle => Act::Hang,
+        _ => Act::Go,
+    });
+    let bench = lab.bench();
+    let builder = Pool::builder(lab).driver(&driver).settle_timeout(Duration::from_millis(20));
+    let pool = builder.max_per_endpoint(90).max_total(90).checkout_timeout(SOON).build().unwrap();
+    let held: Vec<_> = (0..90).map(|_| pool.get("a").unwrap()).collect();
+    drop(held);
+    eventually("as many as may be are given up", || pool.stats().abandoned() == 16);
+    assert_works(&driver);
+    // Those that had no thread in time have been closed, and not kept for one.
+    eventually("the rest is closed", || bench.alive() <= 16 + 32);
+    bench.release();
+    pool.drain(Deadline::after(SOON)).unwrap();
+    eventually("all are closed", || bench.alive() == 0);
+}
+
+#[test]
+fn a_pool_with_many_endpoints_that_hang_leaves_threads_for_a_second_pool_and_a_third() {
+    let _watchdog = watchdog();
+    let driver = Driver::new();
+    let hanging = || {
+        let lab = Lab::new(|method, _| if method == Method::Open { Act::Hang } else { Act::Go });
+        let bench = lab.bench();
+        let builder = Pool::builder(lab).driver(&driver).connect_timeout(LONG);
+        (builder.max_total(1000).build().unwrap(), bench)
+    };
+    let (hanging, benches): (Vec<_>, Vec<_>) = (0..2).map(|_| hanging()).unzip();
+    let names: Vec<_> = (0..20).map(|number| number.to_string()).collect();
+    std::thread::scope(|scope| {
+        for (pool, bench) in hanging.iter().zip(&benches) {
+            assert_works(&driver);
+            for name in names.iter().flat_map(|name| [name; 8]) {
+                scope.spawn(move || pool.get_timeout(name, LONG).map(drop).unwrap_err());
+            }
+            eventually("all wait", || pool.stats().waiting() == 20 * 8);
+            eventually("they hang", || bench.calls(Method::Open) >= 4);
+        }
+        assert_works(&driver);
+        assert_eq!(benches.iter().map(|bench| bench.born()).sum::<usize>(), 0, "they hang still");
+        hanging.iter().for_each(Pool::close);
+    });
+    benches.iter().for_each(|bench| bench.release());
+    for pool in hanging {
+        pool.drain(Deadline::after(SOON)).unwrap();
+    }
+    assert!(benches.iter().all(|bench| bench.alive() == 0));
 }

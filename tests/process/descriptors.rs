@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, bounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use warmline::{
     Address, BoxError, CloseReason, Closed, Connector, Deadline, Driver, ErrorKind, Failure,
@@ -339,5 +340,55 @@ fn a_drivers_own_descriptors_are_gone_with_its_last_handle() {
             drop(held);
             assert_eq!(open_descriptors(), before);
         }
+    });
+}
+
+/// Its `open` has a socket, and hangs until this is closed.
+struct Hanging(Receiver<()>);
+
+impl Connector for Hanging {
+    type Key = Address;
+    type Conn = Socket;
+
+    fn plan(&self, key: &Address) -> Plan {
+        Plan::addrs([key.ip().unwrap()])
+    }
+
+    fn open(&self, _: &Address, opening: &mut Opening) -> Result<Socket, BoxError> {
+        let _closed = self.0.recv();
+        opening.take_socket()
+    }
+}
+
+#[test]
+fn attempts_whose_deadline_passes_in_the_crews_queue_hold_no_sockets() {
+    alone("descriptors::attempts_whose_deadline_passes_in_the_crews_queue_hold_no_sockets", || {
+        let _watchdog = watchdog();
+        let peer = Refusing::new(); // it takes no descriptors on its side
+        peer.listen();
+        let (gate, gated) = bounded::<()>(0);
+        loses_none(|| {
+            let most = 40;
+            let builder = Pool::builder(Hanging(gated)).max_per_endpoint(most).max_connecting(most);
+            let pool = builder.connect_timeout(Duration::from_millis(50)).build().unwrap();
+            let before = open_descriptors();
+            std::thread::scope(|scope| {
+                for _ in 0..most {
+                    scope.spawn(|| {
+                        while pool.stats().connects_failed() < 400 {
+                            pool.get_timeout(&peer.name(), SOON).unwrap_err();
+                        }
+                    });
+                }
+                eventually("attempts fail", || {
+                    // A socket and its duplicate for each that has a permit or is abandoned, and
+                    // what the driver needs.
+                    let own = open_descriptors() - before;
+                    assert!(own <= 2 * (most + 16) + 16, "{own} descriptors; {}", pool.stats());
+                    pool.stats().connects_failed() >= 400
+                });
+            });
+            drop(gate);
+        });
     });
 }

@@ -18,6 +18,7 @@ use warmline::{
 
 use crate::alone;
 use crate::support::faults::Refusing;
+use crate::support::lab::{Act, Lab, Method};
 use crate::support::server::Server;
 use crate::support::{Diary, SOON, ask, eventually, tcp, watchdog};
 
@@ -306,6 +307,39 @@ fn a_child_process_may_drop_its_parents_pools_while_its_own_work() {
     });
 }
 
+#[test]
+fn a_foreign_guard_that_a_child_process_drops_is_not_settled_nor_closed_nor_dropped() {
+    alone(
+        "forks::a_foreign_guard_that_a_child_process_drops_is_not_settled_nor_closed_nor_dropped",
+        || {
+            let _watchdog = watchdog();
+            // One that would be settled, and one that would be closed.
+            for act in [Act::Later, Act::Fail] {
+                let lab = Lab::new(move |method, _| match method {
+                    Method::Reset => act,
+                    _ => Act::Go,
+                });
+                let bench = lab.bench();
+                let pool = Pool::builder(lab).build().unwrap();
+                let held = pool.get("a").unwrap();
+                fork(&held, |steps, held| {
+                    steps.next("drop of a foreign guard");
+                    drop(held);
+                    let ends = [Method::Settle, Method::Check, Method::Close];
+                    assert_eq!(ends.map(|method| bench.calls(method)), [0; 3], "{act:?}");
+                    assert_eq!(bench.alive(), 1, "{act:?}: its drop would say farewell");
+                })
+                .join();
+                drop(held);
+                let settled = usize::from(act == Act::Later);
+                eventually("the parent's is", || bench.calls(Method::Settle) == settled);
+                pool.drain(Deadline::after(SOON)).unwrap();
+                assert_eq!((bench.alive(), bench.calls(Method::Close)), (0, 1));
+            }
+        },
+    );
+}
+
 /// Raises a flag in the end, also if that is a panic.
 struct Raises<'f>(&'f AtomicBool);
 
@@ -331,6 +365,8 @@ fn answers(
     steps.expect_closed("warm", || endpoint.warm(9, FOR_EVER));
     steps.expect_closed("drain", || pool.drain(Deadline::after(FOR_EVER)));
     steps.expect_closed("endpoint", || pool.endpoint(&name));
+    steps.next("stats");
+    let _counts = (endpoint.stats(), pool.stats());
     steps.next("close and evict");
     pool.close();
     pool.evict_all();

@@ -13,6 +13,7 @@ mod shortages;
 #[path = "../it/support/mod.rs"]
 mod support;
 mod threads;
+mod watches;
 
 use std::process::{Command, Output};
 

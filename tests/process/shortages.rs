@@ -11,7 +11,8 @@ use warmline::{
 };
 
 use crate::alone;
-use crate::support::faults::Refusing;
+use crate::support::faults::{BlackHole, Refusing};
+use crate::support::foreign::Spread;
 use crate::support::{Diary, SOON, assert_empty, eventually, tcp, watchdog};
 
 /// Everything that this process may still open, except for so many.
@@ -265,6 +266,50 @@ fn while_what_makes_room_is_slow_to_close_callers_learn_why_and_then_it_works() 
             drop(close);
             eventually("there is room", || pool.get_timeout(&other.name(), SOON).is_ok());
             drop(files);
+        },
+    );
+}
+
+#[test]
+fn a_name_that_cannot_be_looked_up_for_want_of_descriptors_fails_as_local() {
+    alone(
+        "shortages::a_name_that_cannot_be_looked_up_for_want_of_descriptors_fails_as_local",
+        || {
+            let _watchdog = watchdog();
+            let one = listening();
+            let port = one.address().port();
+            let pool = tcp().build().unwrap();
+            let _in_use = pool.get(&format!("localhost:{port}")).unwrap();
+            let other = listening();
+            let name = format!("localhost:{}", other.address().port());
+            let files = all_but(0);
+            let error = pool.get_timeout(&name, SOON).unwrap_err();
+            assert_names_the_cause(&error, Phase::Resolve);
+            drop(files);
+            eventually("it works again", || pool.get_timeout(&name, SOON).is_ok());
+        },
+    );
+}
+
+#[test]
+fn a_shortage_beside_an_address_that_hangs_is_a_shortage_at_the_deadline() {
+    alone(
+        "shortages::a_shortage_beside_an_address_that_hangs_is_a_shortage_at_the_deadline",
+        || {
+            let _watchdog = watchdog();
+            let (hole, other, diary) = (BlackHole::new(), listening(), Diary::default());
+            let spread = Spread(vec![hole.address(), other.address()]);
+            let builder = Pool::builder(spread).connect_timeout(Duration::from_secs(1));
+            let pool = builder.observer(diary.clone()).build().unwrap();
+            let endpoint = pool.only().unwrap();
+            // So that the driver has all that it needs.
+            PooledConn::discard(endpoint.get_timeout(SOON).unwrap());
+            diary.reasons_of(1); // its descriptor is free by then
+            let files = all_but(1); // for the socket that hangs
+            let error = endpoint.get_timeout(SOON).unwrap_err();
+            assert_names_the_cause(&error, Phase::Connect);
+            drop(files);
+            eventually("it works again", || endpoint.get_timeout(SOON).is_ok());
         },
     );
 }
