@@ -277,7 +277,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let Some(State::Connecting(attempt) | State::Checking(attempt)) = state else {
             return false;
         };
-        matches!(attempt, Attempt::Queued | Attempt::Running { .. })
+        match attempt {
+            Attempt::Queued => !self.is_closed,
+            Attempt::Running { .. } => true,
+            Attempt::Interrupted | Attempt::Stuck => false,
+        }
     }
 
     /// True if the entry still belongs to whoever was given this token.

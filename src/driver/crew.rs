@@ -132,8 +132,19 @@ impl Crew {
 
     /// No new work. Threads finish what is queued, then end.
     pub(crate) fn stop(&self) {
-        self.0.state.lock().is_stopping = true;
+        let mut state = self.0.state.lock();
+        state.is_stopping = true;
+        // What could not have a thread before is done by one now, or refused.
+        Inner::staff(&self.0, state);
         self.0.work.notify_all();
+    }
+
+    /// Tries once more to start a thread for jobs that wait because none could be started.
+    pub(crate) fn retry(&self) {
+        let state = self.0.state.lock();
+        if state.threads == 0 {
+            Inner::staff(&self.0, state);
+        }
     }
 
     /// Waits until no thread does anything for `pool`, nor is to; false if the deadline came first.

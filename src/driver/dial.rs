@@ -108,11 +108,11 @@ impl<C: Connector> Attempt<C> {
         let Some(home) = &self.home else { return };
         let (kind, token) = (Kind::Open(home.place), self.token);
         let (tie, home) = (Arc::clone(&self.tie), Arc::clone(home));
-        tie.submit_attempt(token, kind, move |fate| match fate {
+        let mark = tie.submit_attempt(token, kind, move |fate| match fate {
             Fate::Run => stage(self),
             Fate::Refused => drop(self),
         });
-        tie.withdraw_if_late(home, token);
+        tie.withdraw_if_late(home, token, kind, &mark);
     }
 
     /// A thread has the attempt now, for this phase; false if it need not go on.

@@ -39,7 +39,7 @@ use crate::driver::watch::{How, Ward};
 use crate::driver::worker::Worker;
 use crate::error::Error;
 use crate::observe::{CloseReason, Observer};
-use crate::shared::{Boxed, Event, Hands, Home, Shared, Watched};
+use crate::shared::{Boxed, Event, Hands, Home, Shared, Since, Watched};
 use crate::sync::{Arc, Gate, Mutex, OnceLock, Sender, Weak};
 
 /// The threads that work for a pool, or for several.
@@ -256,9 +256,15 @@ impl Tie {
     }
 
     /// Its deadline, or the pool's end, may have come before the job was there to be withdrawn.
-    fn withdraw_if_late<C: Connector>(&self, home: Arc<Home<C>>, token: Token) {
+    fn withdraw_if_late<C: Connector>(
+        &self,
+        home: Arc<Home<C>>,
+        token: Token,
+        kind: Kind,
+        mark: &Arc<Mark>,
+    ) {
         if !home.shared.is_under_way(token) {
-            Hands::<C>::withdraw(self, token);
+            self.crew.withdraw(mark, self.pool, kind);
         }
         let_go(home, self.pool, &self.crew);
     }
@@ -274,7 +280,12 @@ impl Tie {
     }
 
     /// Has the crew do something about an attempt that can be withdrawn, and abandoned.
-    fn submit_attempt(&self, token: Token, kind: Kind, run: impl FnOnce(Fate) + Send + 'static) {
+    fn submit_attempt(
+        &self,
+        token: Token,
+        kind: Kind,
+        run: impl FnOnce(Fate) + Send + 'static,
+    ) -> Arc<Mark> {
         let mark = Arc::<Mark>::default();
         let jobs = Arc::clone(&self.jobs);
         jobs.lock().insert(token, (Arc::clone(&mark), kind));
@@ -283,7 +294,8 @@ impl Tie {
             let _entered = entered;
             run(fate);
         });
-        self.crew.submit(Job { kind, pool: self.pool, mark, run });
+        self.crew.submit(Job { kind, pool: self.pool, mark: Arc::clone(&mark), run });
+        mark
     }
 }
 
@@ -304,9 +316,9 @@ impl<C: Connector> Hands<C> for Tie {
         self.event_loop.send(Command::Cancel((self.pool, token)));
     }
 
-    fn watch(&self, token: Token, watch: Watch<'_>, again: bool) -> Watched {
+    fn watch(&self, token: Token, watch: Watch<'_>, since: Since) -> Watched {
         let (watches, how) =
-            (&self.event_loop.watches, How { portably: self.portable_watch, again });
+            (&self.event_loop.watches, How { portably: self.portable_watch, since });
         self.tag.map_or(Watched::No, |tag| watches.watch(tag, (self.pool, token), watch, how))
     }
 
@@ -319,14 +331,14 @@ impl<C: Connector> Hands<C> for Tie {
         deadline: Deadline,
     ) {
         let theirs = Arc::clone(&home);
-        self.submit_attempt(token, Kind::Upkeep, move |fate| match fate {
+        let mark = self.submit_attempt(token, Kind::Upkeep, move |fate| match fate {
             Fate::Run => upkeep::run(&theirs, token, conn, upkeep, deadline),
             Fate::Refused => {
                 let verdict = Err(CloseReason::TooLate);
                 theirs.shared.finish_upkeep(&theirs, token, Some(conn), verdict);
             }
         });
-        self.withdraw_if_late(home, token);
+        self.withdraw_if_late(home, token, Kind::Upkeep, &mark);
     }
 
     fn close(self: Arc<Self>, home: Arc<Home<C>>, closing: Closing<Boxed<C>>) {
@@ -351,7 +363,8 @@ impl<C: Connector> Hands<C> for Tie {
     }
 
     fn withdraw(&self, token: Token) {
-        let job = self.jobs.lock().remove(&token);
+        // It stays in the list as long as its job lives: a thread may have it already.
+        let job = self.jobs.lock().get(&token).map(|(mark, kind)| (Arc::clone(mark), *kind));
         if let Some((mark, kind)) = job {
             self.crew.withdraw(&mark, self.pool, kind);
         }

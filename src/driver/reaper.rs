@@ -94,6 +94,7 @@ impl Reaper {
 
     /// Looks after all pools where something is due; returns when something will be, in any.
     fn look(&self, crew: &Crew, stop: &AtomicBool) -> Stamp {
+        crew.retry();
         let now = clock::mono();
         let is_due = |round: &&Round| round.bell.swap(false, Ordering::AcqRel) || round.next <= now;
         let due: Vec<_> = {

@@ -29,7 +29,7 @@ pub(crate) fn run<C: Connector>(
     };
     let mut conn = conn;
     let result = guarded(|| {
-        shared.look_away(&mut conn)?;
+        shared.look_away(&mut conn, false)?;
         limit(home, token, &mut conn.conn, deadline)?;
         match upkeep {
             Upkeep::Check => shared.connector.check(&mut conn.conn, deadline)?,

@@ -15,7 +15,7 @@ use crate::clock::Stamp;
 use crate::connector::Watch;
 use crate::core::{Cut, Notice, Token};
 use crate::driver::crew::Crew;
-use crate::shared::Watched;
+use crate::shared::{Since, Watched};
 use crate::sync::{Arc, Mutex, Weak};
 use crate::sys::{self, RawFd};
 
@@ -74,8 +74,7 @@ impl Claims {
 pub(crate) struct How {
     /// By means that every system has.
     pub(crate) portably: bool,
-    /// It has been before: bytes that come from now on are no greeting.
-    pub(crate) again: bool,
+    pub(crate) since: Since,
 }
 
 #[derive(Debug, Default)]
@@ -133,8 +132,12 @@ impl Watches {
     /// Watches a connection of the pool with that tag. One that cannot be watched is looked at
     /// before reuse only.
     pub(crate) fn watch(&self, tag: u16, of: (u64, Token), watch: Watch<'_>, how: How) -> Watched {
-        let How { portably, again } = how;
-        let word = if again { of.1.pack_again(tag) } else { of.1.pack(tag) };
+        let How { portably, since } = how;
+        // By its word a greeting is told from bytes that nobody can have asked for.
+        let word = match since {
+            Since::Opened => of.1.pack(tag),
+            Since::Lent => of.1.pack_again(tag),
+        };
         let Some(word) = word else { return Watched::No };
         if let Watch::Socket(fd) = watch {
             self.claims.drop_of(sys::number(fd));
@@ -146,11 +149,11 @@ impl Watches {
                 (sys::watch_farewell(&self.registry, fd, word), Watched::Always)
             }
             Watch::Socket(fd) => {
-                (sys::watch_bytes(&self.registry, sys::number(fd), word), Watched::WhileIdle)
+                (sys::watch_bytes(&self.registry, sys::number(fd), word), Watched::WhileIdle(since))
             }
             Watch::Raw(fd) => {
                 let register = || sys::watch_bytes(&self.registry, fd, word);
-                (self.claims.make(fd, of, register), Watched::WhileIdle)
+                (self.claims.make(fd, of, register), Watched::WhileIdle(since))
             }
         };
         match result {

@@ -55,7 +55,7 @@ impl<C: Connector> Home<C> {
     fn objection(&self, held: &mut Held<C::Conn>) -> Option<CloseReason> {
         let Lease { was_idle, idle_for, uses, .. } = held.lease;
         let shared = &*self.shared;
-        if let Err(panic) = shared.look_away(held) {
+        if let Err(panic) = shared.look_away(held, true) {
             log::error!("{self}: a connector panicked in watch: {panic}");
             return Some(CloseReason::ConnectorPanicked);
         }

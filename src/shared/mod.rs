@@ -16,7 +16,7 @@ mod wait;
 mod watch;
 
 pub(crate) use self::judge::guarded;
-pub(crate) use self::watch::{Watched, Watcher};
+pub(crate) use self::watch::{Since, Watched, Watcher};
 
 use std::collections::HashMap;
 use std::fmt;
@@ -136,8 +136,8 @@ pub(crate) trait Hands<C: Connector>: Send + Sync {
     );
     /// Has the event loop end an attempt.
     fn cancel(&self, token: Token);
-    /// Watches a connection, as far as it can be: for the first time, or again.
-    fn watch(&self, token: Token, watch: Watch<'_>, again: bool) -> Watched;
+    /// Watches a connection, as far as it can be.
+    fn watch(&self, token: Token, watch: Watch<'_>, since: Since) -> Watched;
     /// Has a connection closed.
     fn close(self: Arc<Self>, home: Arc<Home<C>>, closing: Closing<Boxed<C>>);
     /// Has something dropped where that may block.

@@ -15,9 +15,18 @@ pub(crate) enum Watched {
     /// From its opening to its end, for the peer's farewell: traffic is no event.
     Always,
     /// While it is idle, as it is now: any bytes are an event.
-    WhileIdle,
+    WhileIdle(Since),
     /// It would be, but is out of the idle ones.
-    NotNow,
+    NotNow(Since),
+}
+
+/// Since when a connection can have been sent bytes that are not meant for its next user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// It was opened: what comes is a greeting.
+    Opened,
+    /// Somebody had it.
+    Lent,
 }
 
 /// Ends watches: also for connections that outlive their pool, and with it the driver's hands.
@@ -33,37 +42,51 @@ impl<C: Connector> Shared<C> {
     ///
     /// The connector's panic.
     pub(crate) fn watch(&self, token: Token, held: &mut Held<C::Conn>) -> Result<(), String> {
+        self.watch_since(token, held, Since::Opened)
+    }
+
+    fn watch_since(
+        &self,
+        token: Token,
+        held: &mut Held<C::Conn>,
+        since: Since,
+    ) -> Result<(), String> {
         let Some(hands) = self.hands() else { return Ok(()) };
         held.lease.token = token; // for the end of the watch, should it never be lent
-        let (conn, again) = (&held.conn, held.watched == Watched::NotNow);
+        let conn = &held.conn;
         held.watched = if self.is_plain {
-            hands.watch(token, self.connector.watch(conn), again)
+            hands.watch(token, self.connector.watch(conn), since)
         } else {
-            guarded(|| hands.watch(token, self.connector.watch(conn), again))?
+            guarded(|| hands.watch(token, self.connector.watch(conn), since))?
         };
         Ok(())
     }
 
-    /// A connection leaves the idle ones: its traffic is its user's.
-    pub(crate) fn look_away(&self, held: &mut Held<C::Conn>) -> Result<(), String> {
-        if held.watched == Watched::WhileIdle {
-            self.unwatch(held)?;
-            held.watched = Watched::NotNow;
+    /// A connection leaves the idle ones, for a user or not: its traffic is no event.
+    pub(crate) fn look_away(&self, held: &mut Held<C::Conn>, is_lent: bool) -> Result<(), String> {
+        if let Watched::WhileIdle(since) | Watched::NotNow(since) = held.watched {
+            if matches!(held.watched, Watched::WhileIdle(_)) {
+                self.unwatch(held)?;
+            }
+            held.watched = Watched::NotNow(if is_lent { Since::Lent } else { since });
         }
         Ok(())
     }
 
     /// A connection is about to be idle again.
     pub(crate) fn look_back(&self, token: Token, held: &mut Held<C::Conn>) -> Result<(), String> {
-        if held.watched == Watched::NotNow { self.watch(token, held) } else { Ok(()) }
+        match held.watched {
+            Watched::NotNow(since) => self.watch_since(token, held, since),
+            _ => Ok(()),
+        }
     }
 
     /// Ends the watch for good: before the connection is closed or given away, since a duplicate
     /// of its descriptor would keep it alive.
     pub(crate) fn stop_watching(&self, held: &mut Held<C::Conn>) -> Result<(), String> {
         match std::mem::take(&mut held.watched) {
-            Watched::Always | Watched::WhileIdle => self.unwatch(held),
-            Watched::No | Watched::NotNow => Ok(()),
+            Watched::Always | Watched::WhileIdle(_) => self.unwatch(held),
+            Watched::No | Watched::NotNow(_) => Ok(()),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::connector::Watch;
 use crate::core::{Notice, Slab};
 use crate::driver::connects::tests::rig::{News, Orders, listener, silent, to};
 use crate::driver::watch::{How, Ward};
-use crate::shared::Watched;
+use crate::shared::{Since, Watched};
 use crate::sync::{Receiver, Sender, Weak, bounded};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -81,14 +81,17 @@ impl Pool {
     }
 
     fn watch(&self, event_loop: &EventLoop, portably: bool) {
-        self.watch_as(event_loop, How { portably, again: false });
+        self.watch_as(event_loop, How { portably, since: Since::Opened });
     }
 
     fn watch_as(&self, event_loop: &EventLoop, how: How) {
         let fd = Watch::Socket(self.own.as_fd());
         let watched = event_loop.watches.watch(self.tag, (1, self.token), fd, how);
         let is_portable = how.portably || !cfg!(any(target_os = "linux", target_os = "android"));
-        assert_eq!(watched, if is_portable { Watched::WhileIdle } else { Watched::Always });
+        assert_eq!(
+            watched,
+            if is_portable { Watched::WhileIdle(how.since) } else { Watched::Always }
+        );
     }
 
     fn hears(&self) -> Notice {
@@ -232,7 +235,7 @@ fn the_portable_way_tells_bytes_from_a_farewell() {
     (&both.peer).write_all(b"stray").unwrap();
     both.hang_up();
     // What had happened before is told as well.
-    let how = How { portably: true, again: true };
+    let how = How { portably: true, since: Since::Lent };
     [&speaks, &leaves, &both].iter().for_each(|pool| pool.watch_as(&event_loop, how));
     assert_eq!(speaks.hears(), Notice::Stray);
     assert_eq!((leaves.hears(), both.hears()), (Notice::HungUp, Notice::HungUp));

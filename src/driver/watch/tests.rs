@@ -72,7 +72,7 @@ fn what_cannot_be_watched_is_looked_at_before_reuse_only() {
     let watches = watches();
     let token = Token::default();
     assert_eq!(
-        watches.watch(1, (1, token), Watch::Nothing, How { portably: false, again: false }),
+        watches.watch(1, (1, token), Watch::Nothing, How { portably: false, since: Since::Opened }),
         Watched::No
     );
     // No poll takes the descriptor of a file.
@@ -80,7 +80,10 @@ fn what_cannot_be_watched_is_looked_at_before_reuse_only() {
     let file = file.unwrap();
     for portably in [false, true] {
         let fd = Watch::Socket(std::os::fd::AsFd::as_fd(&file));
-        assert_eq!(watches.watch(1, (1, token), fd, How { portably, again: false }), Watched::No);
+        assert_eq!(
+            watches.watch(1, (1, token), fd, How { portably, since: Since::Opened }),
+            Watched::No
+        );
         watches.unwatch((1, token), fd); // harmless
     }
 }
