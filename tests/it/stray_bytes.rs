@@ -5,8 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
-use warmline::{CloseReason, Driver, PooledConn};
+use warmline::{
+    Address, BoxError, CloseReason, Connector, Deadline, Driver, Opening, Plan, Pool, PooledConn,
+    Watch,
+};
 
+use crate::support::foreign::{Client, Foreign, Show};
 use crate::support::server::Server;
 use crate::support::{Diary, SOON, ask, await_loop, both_ways, eventually, tcp, watchdog};
 
@@ -92,4 +96,59 @@ fn a_greeting_waits_for_the_first_user_and_later_words_do_not(portably: bool) {
     let next = pool.get(&server.name()).unwrap();
     assert!(!PooledConn::is_reused(&next));
     assert_eq!(diary.reasons(), [CloseReason::StrayBytes]);
+}
+
+/// A client that shows a number alone, and has a check that does not read.
+struct Checked(Foreign);
+
+impl Connector for Checked {
+    type Key = Address;
+    type Conn = Client;
+
+    fn plan(&self, key: &Address) -> Plan {
+        self.0.plan(key)
+    }
+
+    fn open(&self, key: &Address, opening: &mut Opening) -> Result<Client, BoxError> {
+        self.0.open(key, opening)
+    }
+
+    fn watch<'c>(&self, conn: &'c Client) -> Watch<'c> {
+        self.0.watch(conn)
+    }
+
+    fn has_check(&self) -> bool {
+        true
+    }
+
+    fn check(&self, _: &mut Client, _: Deadline) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_check_before_the_first_use_does_not_make_a_greeting_stray_bytes() {
+    let _watchdog = watchdog();
+    let (greeted, greetings) = bounded(1);
+    let server = Server::scripted(move |peer| {
+        peer.write_all(b"hello")?;
+        greeted.send(()).unwrap();
+        peer.stay_silent()
+    });
+    for _ in 0..20 {
+        let driver = Driver::new();
+        let builder = Pool::builder(Checked(Foreign::always(Show::Number))).driver(&driver);
+        let pool = builder.check_after(Duration::ZERO).build().unwrap();
+        let endpoint = pool.endpoint(&server.name()).unwrap();
+        assert_eq!(endpoint.warm(1, SOON).unwrap(), 1);
+        greetings.recv().unwrap();
+        await_loop(&driver);
+        assert!(endpoint.try_get().is_none(), "it is checked first");
+        eventually("the check has ended", || endpoint.stats().checking() == 0);
+        await_loop(&driver);
+        let mut conn = endpoint.get_timeout(SOON).unwrap();
+        let mut greeting = [0; 5];
+        conn.read_exact(&mut greeting).unwrap();
+        assert_eq!((&greeting, pool.stats().opened()), (b"hello", 1));
+    }
 }
