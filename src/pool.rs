@@ -27,7 +27,7 @@ impl<C: Connector> Handle<C> {
     /// Starts the driver, unless it runs. Every path that could wait begins here.
     fn start(&self) -> Result<(), Error> {
         match self.tie.get() {
-            Some(tie) if tie.is_orphaned() => Err(Error::closed()),
+            Some(_) if self.is_orphaned() => Err(Error::closed()),
             Some(_) => Ok(()),
             None => self.start_driver(),
         }
@@ -57,7 +57,7 @@ impl<C: Connector> Drop for Handle<C> {
     fn drop(&mut self) {
         match self.tie.get() {
             // What could be closed or locked here is the parent's as well: it is left as it is.
-            Some(tie) if tie.is_orphaned() => {
+            Some(tie) if self.is_orphaned() => {
                 std::mem::forget(Arc::clone(tie));
                 std::mem::forget(Arc::clone(&self.shared));
             }

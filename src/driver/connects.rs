@@ -1,13 +1,13 @@
 //! The attempts to connect that the event loop has under way.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use foldhash::fast::RandomState;
+use foldhash::HashMap;
 use smallvec::SmallVec;
 
 use crate::clock::Stamp;
@@ -67,7 +67,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Connects {
     registry: Arc<mio::Registry>,
     claims: Arc<Claims>,
-    attempts: HashMap<Key, Box<Attempt>, RandomState>,
+    attempts: HashMap<Key, Box<Attempt>>,
     flights: Slab<(Key, Flight)>,
     /// Attempts that have something to begin.
     due: VecDeque<Key>,
@@ -165,7 +165,7 @@ impl Connects {
                 Err(error) => self.crashed(key, token, error),
             },
             Err(error) => {
-                self.drop_flight(token);
+                drop(self.take_flight(token));
                 self.crashed(key, token, error);
             }
         }
@@ -274,20 +274,18 @@ impl Connects {
 
     /// Takes a connected socket out of the flights.
     fn land(&mut self, token: Token) -> io::Result<Socket> {
-        let Some((key, mut flight)) = self.flights.remove(token) else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        flight.deregister(&self.registry);
-        match self.attempts.get(&key) {
-            Some(attempt) => flight.into_socket(&attempt.options),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
+        let landed = self.take_flight(token).and_then(|(key, flight)| {
+            let attempt = self.attempts.get(&key)?;
+            Some(flight.into_socket(&attempt.options))
+        });
+        landed.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
     }
 
-    fn drop_flight(&mut self, token: Token) {
-        if let Some((_, mut flight)) = self.flights.remove(token) {
-            flight.deregister(&self.registry);
-        }
+    /// Takes a socket out of the flights: nobody is told of it any more.
+    fn take_flight(&mut self, token: Token) -> Option<(Key, Flight)> {
+        let (key, mut flight) = self.flights.remove(token)?;
+        flight.deregister(&self.registry);
+        Some((key, flight))
     }
 
     fn end(&mut self, key: Key, outcome: Outcome) {
@@ -312,7 +310,7 @@ impl Connects {
         let mut attempt = *self.attempts.remove(&key)?;
         if let Course::Tcp { flights, .. } = &mut attempt.course {
             for token in std::mem::take(flights) {
-                self.drop_flight(token);
+                drop(self.take_flight(token));
             }
         }
         self.tidy();

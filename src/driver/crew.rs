@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Deadline;
 use crate::driver::roster::Roster;
+use crate::shared::guarded;
 use crate::sync::{self, Arc, AtomicBool, Condvar, Mutex, MutexGuard, Ordering};
 
 /// A thread without work ends after this.
@@ -128,6 +129,22 @@ impl Crew {
             job.refuse();
         }
         self.0.ended.notify_all();
+    }
+
+    /// Lets go of what others hold too. The last of it is dropped where user code may run: keys and
+    /// connectors are in it.
+    pub(crate) fn let_go<T: Send + 'static>(&self, held: Arc<T>, pool: u64) {
+        if !sync::must_not_block() {
+            drop_guarded(held);
+        } else if let Some(last) = Arc::into_inner(held) {
+            self.drop_elsewhere(last, pool);
+        }
+    }
+
+    /// Drops something on a thread where that may take its time.
+    pub(crate) fn drop_elsewhere<T: Send + 'static>(&self, what: T, pool: u64) {
+        let run = Box::new(move |_| drop_guarded(what));
+        self.submit(Job { kind: Kind::LetGo, pool, mark: Arc::default(), run });
     }
 
     /// No new work. Threads finish what is queued, then end.
@@ -266,6 +283,12 @@ impl Inner {
             this.ended.notify_all();
             return None;
         }
+    }
+}
+
+fn drop_guarded<T>(value: T) {
+    if let Err(panic) = guarded(|| drop(value)) {
+        log::error!("the drop of a key or a connector panicked: {panic}");
     }
 }
 

@@ -15,11 +15,11 @@ use crate::connector::{Connector, Opening, Socket, Start};
 use crate::core::Token;
 use crate::driver::Tie;
 use crate::driver::connects::{Delivery, Order, Outcome, Target};
-use crate::driver::crew::{Crew, Fate, Job, Kind};
+use crate::driver::crew::{Fate, Kind};
 use crate::error::{BoxError, ConnectFailure, Failure, Phase};
 use crate::observe::CloseReason;
 use crate::shared::{Boxed, Held, Home, guarded};
-use crate::sync::{self, Arc};
+use crate::sync::Arc;
 use crate::sys;
 
 /// An attempt to connect, wherever it is on its way. It ends in exactly one place: dropped before
@@ -29,7 +29,6 @@ pub(crate) struct Attempt<C: Connector> {
     home: Option<Arc<Home<C>>>,
     token: Token,
     deadline: Stamp,
-    pool: u64,
     /// Held, so that what its end brings about finds the crew.
     tie: Arc<Tie>,
     /// When a thread first took it up.
@@ -47,7 +46,6 @@ pub(crate) fn begin<C: Connector>(
 ) {
     let start = home.plan.start().clone();
     let attempt = Attempt {
-        pool: home.shared.id,
         home: Some(home),
         token,
         deadline: deadline.stamp(),
@@ -90,7 +88,7 @@ impl<C: Connector> Attempt<C> {
     fn connect(self, target: Target) {
         let Some(home) = &self.home else { return };
         let options = home.plan.socket_options().clone();
-        let (key, deadline) = ((self.pool, self.token), self.deadline);
+        let (key, deadline) = ((self.tie.pool, self.token), self.deadline);
         let tie = Arc::clone(&self.tie);
         let delivery = Box::new(self);
         tie.order(Order { key, target, options, deadline, delivery });
@@ -236,13 +234,13 @@ impl<C: Connector> Attempt<C> {
     fn end(&mut self, result: Result<Boxed<C>, Arc<ConnectFailure>>) {
         let Some(home) = self.home.take() else { return };
         home.shared.finish_connect(&home, self.token, result);
-        let_go(home, self.pool, &self.tie.crew);
+        self.tie.crew.let_go(home, self.tie.pool);
     }
 
     /// The core does not know it any more.
     fn forget(&mut self) {
         if let Some(home) = self.home.take() {
-            let_go(home, self.pool, &self.tie.crew);
+            self.tie.crew.let_go(home, self.tie.pool);
         }
     }
 }
@@ -284,36 +282,11 @@ impl<C: Connector> Delivery for Attempt<C> {
 impl<C: Connector> Drop for Attempt<C> {
     fn drop(&mut self) {
         let Some(home) = &self.home else { return };
-        if !self.is_queued {
-            self.end(Err(Arc::new(ConnectFailure::dropped(self.took()))));
-        } else if home.shared.start_attempt(self.token, Phase::Queue) {
-            self.end(Err(Arc::new(ConnectFailure::no_thread(Duration::ZERO))));
-        } else {
+        if self.is_queued {
+            home.shared.refuse_connect(home, self.token);
             self.forget();
+        } else {
+            self.end(Err(Arc::new(ConnectFailure::dropped(self.took()))));
         }
-    }
-}
-
-/// Lets go of an endpoint. If it was the last to hold it, keys and connectors are dropped where user
-/// code may run.
-pub(crate) fn let_go<T: Send + 'static>(held: Arc<T>, pool: u64, crew: &Crew) {
-    if !sync::must_not_block() {
-        drop_guarded(held);
-        return;
-    }
-    if let Some(last) = Arc::into_inner(held) {
-        drop_on(crew, pool, last);
-    }
-}
-
-/// Drops something on a thread where that may take its time.
-pub(crate) fn drop_on<T: Send + 'static>(crew: &Crew, pool: u64, what: T) {
-    let run = Box::new(move |_| drop_guarded(what));
-    crew.submit(Job { kind: Kind::LetGo, pool, mark: Arc::default(), run });
-}
-
-fn drop_guarded<T>(value: T) {
-    if let Err(panic) = guarded(|| drop(value)) {
-        log::error!("the drop of a key or a connector panicked: {panic}");
     }
 }

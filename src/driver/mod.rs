@@ -31,7 +31,6 @@ use crate::connector::{Connector, Watch};
 use crate::core::{Closing, Cut, Notice, Token, Upkeep};
 use crate::driver::connects::Order;
 use crate::driver::crew::{Crew, Fate, Job, Kind, Mark};
-use crate::driver::dial::let_go;
 use crate::driver::event_loop::{Command, EventLoop};
 use crate::driver::observer::Told;
 use crate::driver::reaper::{Bell, Reaper};
@@ -119,10 +118,7 @@ impl Driver {
             Some(_) => Some(self.0.events(threads).map_err(Error::driver)?),
             None => None,
         };
-        let ward: Weak<dyn Ward> = {
-            let ward: Weak<Shared<C>> = Arc::downgrade(shared);
-            ward
-        };
+        let ward: Weak<dyn Ward> = Arc::<Shared<C>>::downgrade(shared);
         let event_loop = Arc::clone(&threads.event_loop);
         let tie = Arc::new(Tie {
             pool: shared.id,
@@ -133,11 +129,9 @@ impl Driver {
             bell: threads.reaper.admit(ward),
             events,
             jobs: Arc::default(),
-            pid: threads.pid,
         });
-        let hands: Weak<Tie> = Arc::downgrade(&tie);
-        let event_loop: Weak<EventLoop> = Arc::downgrade(&tie.event_loop);
-        shared.set_hands(hands, event_loop);
+        let watcher = Arc::<EventLoop>::downgrade(&tie.event_loop);
+        shared.set_hands(Arc::<Tie>::downgrade(&tie), watcher);
         tie.bell.ring();
         Ok(tie)
     }
@@ -228,7 +222,6 @@ pub(crate) struct Tie {
     events: Option<Sender<Told>>,
     /// Attempts, checks and settles that are with the crew at this moment.
     jobs: Arc<Jobs>,
-    pid: u32,
 }
 
 /// An attempt's entry in the list of those that are with the crew: as long as its job lives.
@@ -266,12 +259,7 @@ impl Tie {
         if !home.shared.is_under_way(token) {
             self.crew.withdraw(mark, self.pool, kind);
         }
-        let_go(home, self.pool, &self.crew);
-    }
-
-    /// This process was forked from the one that has the threads.
-    pub(crate) fn is_orphaned(&self) -> bool {
-        self.pid != std::process::id()
+        self.crew.let_go(home, self.pool);
     }
 
     /// Has the event loop connect a socket.
@@ -352,7 +340,7 @@ impl<C: Connector> Hands<C> for Tie {
     }
 
     fn let_go(&self, what: Box<dyn Send>) {
-        dial::drop_on(&self.crew, self.pool, what);
+        self.crew.drop_elsewhere(what, self.pool);
     }
 
     fn abandon(&self, token: Token) {
@@ -388,7 +376,7 @@ impl<C: Connector> Ward for Shared<C> {
         }
         drop(hands);
         let pool = self.id;
-        let_go(self, pool, crew);
+        crew.let_go(self, pool);
     }
 
     fn look(self: Arc<Self>, crew: &Crew) -> Stamp {
@@ -397,7 +385,7 @@ impl<C: Connector> Ward for Shared<C> {
         let next = if hands.is_some() { self.reap() } else { Stamp::MAX };
         drop(hands);
         let pool = self.id;
-        let_go(self, pool, crew);
+        crew.let_go(self, pool);
         next
     }
 }

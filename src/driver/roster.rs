@@ -103,20 +103,15 @@ impl Roster {
     /// Takes out all jobs that no thread has yet.
     pub(crate) fn take_all(&mut self) -> Vec<Job> {
         let mut all = Vec::new();
-        while !self.is_empty() {
-            while let Some(job) = self.ready.pop_front() {
-                let (kind, pool) = (job.kind, job.pool);
-                all.push(job);
-                self.ended(kind, pool);
-            }
-            // What is left waits for jobs that have threads.
-            for (_, queue) in std::mem::take(&mut self.lanes) {
-                for job in queue {
-                    self.leave(job.kind, job.pool);
-                    all.push(job);
-                }
-            }
-            self.waiting.clear();
+        while let Some(job) = self.ready.pop_front() {
+            self.ended(job.kind, job.pool);
+            all.push(job);
+        }
+        // What is left waits for jobs that have threads.
+        self.waiting.clear();
+        for job in std::mem::take(&mut self.lanes).into_values().flatten() {
+            self.leave(job.kind, job.pool);
+            all.push(job);
         }
         all
     }

@@ -33,7 +33,6 @@ fn tie_of(driver: &Driver, pool: u64, ward: Weak<Nobody>) -> Tie {
         bell: threads.reaper.admit(ward),
         events: None,
         jobs: Arc::default(),
-        pid: threads.pid,
     }
 }
 

@@ -123,12 +123,17 @@ impl<C: Connector> Shared<C> {
 
     /// Closes a connection that has left the pool: plain sockets here, all others on the crew.
     fn close_connection(&self, home: Option<Arc<Home<C>>>, closing: Closing<Boxed<C>>) {
+        if self.is_plain {
+            self.close_now(home.as_deref(), closing);
+            return;
+        }
+        if self.is_orphaned() {
+            self.leave_to_parent(closing.conn);
+            self.state.lock().closing -= 1;
+            return;
+        }
         match (home, self.hands()) {
-            _ if self.is_orphaned() && !self.is_plain => {
-                self.leave_to_parent(closing.conn);
-                self.state.lock().closing -= 1;
-            }
-            (Some(home), Some(hands)) if !self.is_plain => hands.close(home, closing),
+            (Some(home), Some(hands)) => hands.close(home, closing),
             (home, _) => self.close_now(home.as_deref(), closing),
         }
     }
