@@ -49,14 +49,7 @@ fn the_death_of_an_idle_connection_is_noticed_by_its_number_alone(portably: bool
 
 fn bytes_on_a_connection_of_which_only_the_number_is_known_end_it(portably: bool) {
     let _watchdog = watchdog();
-    let (tell, told) = crossbeam_channel::unbounded::<()>();
-    let server = Server::scripted(move |peer| {
-        let request = peer.take(4)?;
-        peer.write_all(&request)?;
-        peer.wait(&told)?;
-        peer.write_all(b"late")?;
-        peer.stay_silent()
-    });
+    let (server, tell) = Server::speaks_late();
     let diary = Diary::default();
     let builder = pool(portably, Foreign::always(Show::Number)).observer(diary.clone());
     let pool = builder.build().unwrap();

@@ -30,14 +30,7 @@ fn await_unread(socket: &OwnedFd, count: usize) {
 
 fn bytes_that_come_while_a_connection_is_idle_never_reach_a_user(portably: bool) {
     let _watchdog = watchdog();
-    let (tell, told) = unbounded::<()>();
-    let server = Server::scripted(move |peer| {
-        let request = peer.take(4)?;
-        peer.write_all(&request)?;
-        peer.wait(&told)?;
-        peer.write_all(b"late")?;
-        peer.stay_silent()
-    });
+    let (server, tell) = Server::speaks_late();
     let diary = Diary::default();
     let builder = tcp().portable_watch(portably).probe_after(Duration::ZERO);
     let pool = builder.observer(diary.clone()).build().unwrap();

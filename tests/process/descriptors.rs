@@ -2,18 +2,19 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use warmline::{
     Address, BoxError, CloseReason, Closed, Connector, Deadline, Driver, ErrorKind, Failure,
-    Observer, One, Opening, Plan, Pool, PooledConn, Reset, Socket, TcpConnector,
+    Observer, Opening, Plan, Pool, PooledConn, Reset, Socket, TcpConnector,
 };
 
 use crate::alone;
 use crate::support::faults::{BlackHole, Refusing};
+use crate::support::foreign::Spread;
 use crate::support::server::Server;
 use crate::support::{SOON, ask, assert_empty, eventually, tcp, watchdog};
 
@@ -264,22 +265,6 @@ fn a_thousand_deaths_at_once_lose_no_descriptor() {
     });
 }
 
-/// Connects to whichever of several addresses answers first.
-struct AnyOf(Vec<SocketAddr>);
-
-impl Connector for AnyOf {
-    type Key = One;
-    type Conn = Socket;
-
-    fn plan(&self, _: &One) -> Plan {
-        Plan::addrs(self.0.clone())
-    }
-
-    fn open(&self, _: &One, opening: &mut Opening) -> Result<Socket, BoxError> {
-        opening.take_socket()
-    }
-}
-
 #[test]
 fn a_storm_of_connects_loses_no_descriptor() {
     alone("descriptors::a_storm_of_connects_loses_no_descriptor", || {
@@ -294,7 +279,7 @@ fn a_storm_of_connects_loses_no_descriptor() {
                 let builder = tcp().driver(&driver).portable_watch(round % 2 == 1);
                 let pool = builder.connect_timeout(Duration::from_millis(60)).build().unwrap();
                 let addresses = vec![hole.address(), refusing.address(), sound.address()];
-                let several = Pool::builder(AnyOf(addresses)).driver(&driver).build().unwrap();
+                let several = Pool::builder(Spread(addresses)).driver(&driver).build().unwrap();
                 let several = several.only().unwrap();
                 std::thread::scope(|scope| {
                     for turn in 0..16 {

@@ -1,22 +1,14 @@
 //! Attempts that do not come back: interrupted, abandoned, stuck, and what they bring when they
 //! come back after all.
 
-use super::world::{A, B, Connecting, Mail, World, limits, millis};
+use super::world::{A, B, Connecting, Mail, World, limits, millis, room_for};
 use crate::config::Limits;
 use crate::core::Token;
 use crate::observe::CloseReason;
 
 /// Room for many attempts that hang.
 fn roomy() -> Limits {
-    Limits {
-        max_total: 40,
-        max_per_endpoint: 40,
-        max_idle: 40,
-        max_idle_per_endpoint: 40,
-        max_connecting: 40,
-        max_connecting_total: 40,
-        ..limits()
-    }
+    room_for(40)
 }
 
 /// Begins `count` attempts that a thread takes up and that cannot be interrupted.

@@ -1,7 +1,7 @@
 //! What the event loop sees of a connection: the peer's farewell and stray bytes, in every state,
 //! and before every transition that could hand the connection on.
 
-use super::world::{A, Got, Held, Look, World, limits, millis};
+use super::world::{A, Got, Held, Look, World, limits, millis, room_for};
 use crate::config::Limits;
 use crate::core::entry::{Attempt, State};
 use crate::core::{Notice, Token};
@@ -308,16 +308,7 @@ fn a_told_waiter_whose_idle_connection_dies_gets_an_attempt() {
 #[test]
 fn ten_thousand_that_die_at_once_leave_nothing_behind() {
     let many = 10_000;
-    let mut world = World::new(Limits {
-        max_total: many,
-        max_per_endpoint: many,
-        max_idle: many,
-        max_idle_per_endpoint: many,
-        max_connecting: many,
-        max_connecting_total: many,
-        max_waiting: many,
-        ..limits()
-    });
+    let mut world = World::new(Limits { max_waiting: many, ..room_for(many) });
     world.is_checked = false;
     let waiters: Vec<_> = (0..many).map(|_| world.wait(A)).collect();
     let connects = std::mem::take(&mut world.connects);

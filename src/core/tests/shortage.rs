@@ -1,7 +1,7 @@
 //! This process runs out of descriptors, or the like: idle connections elsewhere make room, and
 //! nothing goes round in circles.
 
-use super::world::{A, B, C, Look, Mail, World, failure, limits, millis};
+use super::world::{A, B, C, Look, Mail, World, failure, limits, millis, room_for};
 use crate::config::Limits;
 use crate::core::{Refusal, Token};
 use crate::error::{ConnectFailure, Failure, Phase};
@@ -233,15 +233,7 @@ fn a_shortage_at_a_closed_pool_only_ends_the_attempt() {
 
 #[test]
 fn many_attempts_that_run_short_together_make_room_for_each_and_not_for_more() {
-    let mut world = World::new(Limits {
-        max_total: 40,
-        max_per_endpoint: 40,
-        max_idle: 40,
-        max_idle_per_endpoint: 40,
-        max_connecting: 40,
-        max_connecting_total: 40,
-        ..limits()
-    });
+    let mut world = World::new(room_for(40));
     world.idle(B, 20);
     let waiters: Vec<Mail> = (0..5).map(|_| world.wait(A)).collect();
     let connects = std::mem::take(&mut world.connects);

@@ -1,6 +1,6 @@
 //! What time does: idle time-outs by the wall clock, lifetimes by the monotonic one, the reaper.
 
-use super::world::{A, B, Got, World, limits, millis};
+use super::world::{A, B, Got, World, limits, millis, room_for};
 use crate::clock::Stamp;
 use crate::config::Limits;
 use crate::observe::CloseReason;
@@ -191,15 +191,7 @@ fn what_was_begun_before_an_eviction_ends_and_what_was_begun_after_it_stays() {
 #[test]
 fn one_look_of_the_reaper_ends_a_bounded_number_and_asks_to_come_back() {
     let many = 300;
-    let limits = Limits {
-        max_total: many,
-        max_per_endpoint: many,
-        max_idle: many,
-        max_idle_per_endpoint: many,
-        max_connecting: many,
-        max_connecting_total: many,
-        ..limits()
-    };
+    let limits = room_for(many);
     let idle = Limits { idle_timeout: Some(millis(MINUTE)), ..limits.clone() };
     let short = Limits { max_lifetime: Some(millis(MINUTE)), ..limits };
     for limits in [idle, short] {

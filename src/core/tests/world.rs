@@ -182,6 +182,19 @@ pub(super) fn limits() -> Limits {
     }
 }
 
+/// Limits that so many connections fit under, all of one endpoint, idle or not.
+pub(super) fn room_for(many: usize) -> Limits {
+    Limits {
+        max_total: many,
+        max_per_endpoint: many,
+        max_idle: many,
+        max_idle_per_endpoint: many,
+        max_connecting: many,
+        max_connecting_total: many,
+        ..limits()
+    }
+}
+
 /// Why an attempt failed, as whoever ran it says.
 pub(super) fn failure(cause: u32) -> Arc<ConnectFailure> {
     let cause = Box::new(Cause(cause));

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -42,6 +42,19 @@ impl Server {
         script: impl Fn(&mut Peer) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         Self::start(bound(Ipv4Addr::LOCALHOST.into()), Arc::new(script))
+    }
+
+    /// Answers one request on each connection, and says "late" on it once told to.
+    pub(crate) fn speaks_late() -> (Self, Sender<()>) {
+        let (tell, told) = unbounded();
+        let server = Self::scripted(move |peer| {
+            let request = peer.take(4)?;
+            peer.write_all(&request)?;
+            peer.wait(&told)?;
+            peer.write_all(b"late")?;
+            peer.stay_silent()
+        });
+        (server, tell)
     }
 
     /// An echo on this address of the machine itself.
