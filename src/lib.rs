@@ -133,8 +133,8 @@
 //! [`Closed`](ErrorKind::Closed) there, at once, and whatever the child closes or drops, the parent
 //! keeps its connections and they stay watched. An idle one could still be checked out in the
 //! child, since that asks nobody; it is the parent's all the same. Where a guard of the parent's is
-//! dropped in the child, the connector's `is_open` and `reset` may run: they must not write. A child must make pools of its
-//! own, and they a [`Driver`] that was not started before.
+//! dropped in the child, the connector's `is_open` and `reset` may run: they must not write. A child
+//! must make pools of its own, and they a [`Driver`] that was not started before.
 //!
 //! # Systems
 //!
@@ -168,7 +168,7 @@
 //! | warn | no further thread could be started; this machine or process ran out of what a connection needs (once a second at the most) |
 //! | info | nothing |
 //! | debug | each connection opened and closed, with its reason; each failed attempt, check and settling; what could not be watched |
-//! | trace | nothing |
+//! | trace | what could not be taken off the watch, its client having closed it |
 //!
 //! No bytes of an exchange are logged. Endpoints appear as their key displays itself, and failures
 //! with the text of the connector's own error: keep secrets out of both.
