@@ -1,70 +1,23 @@
 //! The handles: a pool, and one endpoint of it.
 
+mod endpoint;
+mod handle;
+
+pub use self::endpoint::Endpoint;
+
 use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Deadline;
 use crate::connector::{Connector, TcpConnector};
 use crate::core::Stats;
-use crate::driver::{Driver, Tie};
+use crate::driver::Driver;
 use crate::error::Error;
 use crate::guard::PooledConn;
 use crate::key::{Name, One};
-use crate::shared::{Home, Shared};
-use crate::sync::{Arc, Gate, OnceLock};
-
-/// What [`Pool`]s and [`Endpoint`]s hold. Its drop, with the last of them, closes the pool.
-pub(crate) struct Handle<C: Connector> {
-    tie: OnceLock<Arc<Tie>>,
-    /// Dropped before `shared`: its threads must not end up with the last of that.
-    driver: Driver,
-    shared: Arc<Shared<C>>,
-    /// Held while the driver is tied to the pool, so that it is once.
-    starting: Gate,
-}
-
-impl<C: Connector> Handle<C> {
-    /// Starts the driver, unless it runs. Every path that could wait begins here.
-    fn start(&self) -> Result<(), Error> {
-        match self.tie.get() {
-            Some(_) if self.is_orphaned() => Err(Error::closed()),
-            Some(_) => Ok(()),
-            None => self.start_driver(),
-        }
-    }
-
-    #[cold]
-    fn start_driver(&self) -> Result<(), Error> {
-        if self.shared.is_closed() {
-            return Err(Error::closed());
-        }
-        let starting = self.starting.enter();
-        if self.tie.get().is_none() {
-            let tie = self.driver.tie(&self.shared)?;
-            let first = self.tie.set(tie);
-            debug_assert!(first.is_ok(), "bug: a pool was tied to its driver twice");
-        }
-        drop(starting);
-        Ok(())
-    }
-
-    fn is_orphaned(&self) -> bool {
-        self.shared.is_orphaned()
-    }
-}
-
-impl<C: Connector> Drop for Handle<C> {
-    fn drop(&mut self) {
-        match self.tie.get() {
-            // What could be closed or locked here is the parent's as well: it is left as it is.
-            Some(tie) if self.is_orphaned() => {
-                std::mem::forget(Arc::clone(tie));
-                std::mem::forget(Arc::clone(&self.shared));
-            }
-            _ => self.shared.close(),
-        }
-    }
-}
+use crate::pool::handle::{Handle, checkout, try_checkout};
+use crate::shared::Shared;
+use crate::sync::Arc;
 
 /// A pool of connections, to any number of endpoints. Cloning makes a second handle to it.
 ///
@@ -106,9 +59,7 @@ impl Pool<TcpConnector> {
 
 impl<C: Connector> Pool<C> {
     pub(crate) fn new(shared: Shared<C>, driver: Option<Driver>) -> Self {
-        let driver = driver.unwrap_or_else(|| Driver::with_name(shared.settings.name.clone()));
-        let (tie, starting) = (OnceLock::new(), Gate::default());
-        Self(Arc::new(Handle { tie, driver, shared: Arc::new(shared), starting }))
+        Self(Arc::new(Handle::new(shared, driver)))
     }
 
     /// Checks out a connection to the endpoint of that name, waiting for one if need be.
@@ -270,179 +221,4 @@ impl<C: Connector> fmt::Debug for Pool<C> {
             .field("limits", &self.0.shared.settings.limits)
             .finish_non_exhaustive()
     }
-}
-
-/// One endpoint of a pool. Cloning makes a second handle to it.
-///
-/// Keeps the pool open. For hot paths: a checkout through it looks up no name.
-///
-/// # Examples
-///
-/// ```
-/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
-/// # let address = server.local_addr()?;
-/// use std::time::Duration;
-/// use warmline::{Address, Pool};
-///
-/// let endpoint = Pool::tcp().endpoint(&address)?;
-/// assert_eq!(endpoint.warm(3, Duration::from_secs(1))?, 3);
-/// let conn = endpoint.get()?;
-/// assert_eq!((endpoint.stats().idle(), endpoint.stats().in_use()), (2, 1));
-/// # Ok::<(), std::io::Error>(())
-/// ```
-pub struct Endpoint<C: Connector> {
-    home: Arc<Home<C>>,
-    handle: Arc<Handle<C>>,
-}
-
-impl<C: Connector> Endpoint<C> {
-    /// Checks out a connection, waiting for one if need be. See [`Pool::get`].
-    ///
-    /// # Blocking
-    ///
-    /// As [`Pool::get`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Pool::get`], but for the name.
-    #[doc(alias = "acquire")]
-    #[inline(always)]
-    pub fn get(&self) -> Result<PooledConn<C>, Error> {
-        checkout(&self.handle, Arc::clone(&self.home), None)
-    }
-
-    /// Like [`get`](Endpoint::get), with a time-out of its own.
-    ///
-    /// # Blocking
-    ///
-    /// As [`Pool::get`], for `timeout` at the most.
-    ///
-    /// # Errors
-    ///
-    /// As [`get`](Endpoint::get).
-    #[inline(always)]
-    pub fn get_timeout(&self, timeout: Duration) -> Result<PooledConn<C>, Error> {
-        checkout(&self.handle, Arc::clone(&self.home), Some(timeout))
-    }
-
-    /// Checks out an idle connection, if there is one. Never waits, never connects. See
-    /// [`Pool::try_get`].
-    #[must_use]
-    pub fn try_get(&self) -> Option<PooledConn<C>> {
-        try_checkout(&self.handle, Arc::clone(&self.home))
-    }
-
-    /// Opens connections ahead of need, until `count` are open (idle, in use or being checked).
-    ///
-    /// Returns how many are: fewer than `count` if the limits, the deadline or failures came first.
-    /// It closes nobody's idle connections to make room; with none open, it waits for room that
-    /// others have under `max_total`, behind all callers that wait for a connection.
-    ///
-    /// # Blocking
-    ///
-    /// Until they are open, for `timeout` at the most.
-    ///
-    /// # Errors
-    ///
-    /// Only if none is open: [`Connect`](crate::ErrorKind::Connect),
-    /// [`Timeout`](crate::ErrorKind::Timeout), [`Closed`](crate::ErrorKind::Closed),
-    /// [`Rejected`](crate::ErrorKind::Rejected).
-    pub fn warm(&self, count: usize, timeout: Duration) -> Result<usize, Error> {
-        self.handle.start()?;
-        self.home.warm(count, timeout)
-    }
-
-    /// Ends the endpoint's connections: idle ones now, those in use when they come back.
-    pub fn evict(&self) {
-        if !self.handle.is_orphaned() {
-            self.handle.shared.evict(&self.home);
-        }
-    }
-
-    /// The endpoint's counts, at this moment.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.handle.shared.stats(Some(&self.home))
-    }
-
-    #[cfg(test)]
-    pub(crate) fn told(&self) -> usize {
-        self.handle.shared.told(&self.home)
-    }
-
-    pub(crate) fn checkout_timeout(&self) -> Duration {
-        self.handle.shared.settings.checkout_timeout
-    }
-
-    /// What tells this endpoint apart from others.
-    #[must_use]
-    pub fn key(&self) -> &C::Key {
-        &self.home.key
-    }
-
-    /// A handle to the pool that this is an endpoint of.
-    #[must_use]
-    pub fn pool(&self) -> Pool<C> {
-        Pool(Arc::clone(&self.handle))
-    }
-}
-
-impl<C: Connector<Key = One>> Endpoint<C> {
-    /// A pool of its own, with the default settings, for a connector that has one endpoint.
-    ///
-    /// For other settings: `Pool::builder(connector)…build()?.only()?`.
-    ///
-    /// # Errors
-    ///
-    /// [`Config`](crate::ErrorKind::Config) if the connector's plan makes no sense (a host without
-    /// a name, say).
-    pub fn of(connector: C) -> Result<Self, Error> {
-        Pool::builder(connector).build()?.only()
-    }
-}
-
-impl<C: Connector> Clone for Endpoint<C> {
-    fn clone(&self) -> Self {
-        Self { home: Arc::clone(&self.home), handle: Arc::clone(&self.handle) }
-    }
-}
-
-impl<C: Connector> fmt::Debug for Endpoint<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint")
-            .field("key", &self.home.key)
-            .field("pool", &self.handle.shared.settings.name)
-            .finish_non_exhaustive()
-    }
-}
-
-#[inline(always)]
-fn checkout<C: Connector>(
-    handle: &Handle<C>,
-    home: Arc<Home<C>>,
-    timeout: Option<Duration>,
-) -> Result<PooledConn<C>, Error> {
-    match home.checkout_fast() {
-        Some(held) => Ok(PooledConn::new(held, home)),
-        None => checkout_slow(handle, home, timeout),
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn checkout_slow<C: Connector>(
-    handle: &Handle<C>,
-    home: Arc<Home<C>>,
-    timeout: Option<Duration>,
-) -> Result<PooledConn<C>, Error> {
-    handle.start()?;
-    let timeout = timeout.unwrap_or(home.shared.settings.checkout_timeout);
-    let held = home.checkout_slow(timeout)?;
-    Ok(PooledConn::new(held, home))
-}
-
-fn try_checkout<C: Connector>(handle: &Handle<C>, home: Arc<Home<C>>) -> Option<PooledConn<C>> {
-    let slowly = || if handle.is_orphaned() { None } else { home.try_checkout() };
-    let held = home.checkout_fast().or_else(slowly)?;
-    Some(PooledConn::new(held, home))
 }

@@ -1,0 +1,158 @@
+//! The handle to one endpoint.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::connector::Connector;
+use crate::core::Stats;
+use crate::error::Error;
+use crate::guard::PooledConn;
+use crate::key::One;
+use crate::pool::Pool;
+use crate::pool::handle::{Handle, checkout, try_checkout};
+use crate::shared::Home;
+use crate::sync::Arc;
+
+/// One endpoint of a pool. Cloning makes a second handle to it.
+///
+/// Keeps the pool open. For hot paths: a checkout through it looks up no name.
+///
+/// # Examples
+///
+/// ```
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let address = server.local_addr()?;
+/// use std::time::Duration;
+/// use warmline::{Address, Pool};
+///
+/// let endpoint = Pool::tcp().endpoint(&address)?;
+/// assert_eq!(endpoint.warm(3, Duration::from_secs(1))?, 3);
+/// let conn = endpoint.get()?;
+/// assert_eq!((endpoint.stats().idle(), endpoint.stats().in_use()), (2, 1));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Endpoint<C: Connector> {
+    pub(super) home: Arc<Home<C>>,
+    pub(super) handle: Arc<Handle<C>>,
+}
+
+impl<C: Connector> Endpoint<C> {
+    /// Checks out a connection, waiting for one if need be. See [`Pool::get`].
+    ///
+    /// # Blocking
+    ///
+    /// As [`Pool::get`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::get`], but for the name.
+    #[doc(alias = "acquire")]
+    #[inline(always)]
+    pub fn get(&self) -> Result<PooledConn<C>, Error> {
+        checkout(&self.handle, Arc::clone(&self.home), None)
+    }
+
+    /// Like [`get`](Endpoint::get), with a time-out of its own.
+    ///
+    /// # Blocking
+    ///
+    /// As [`Pool::get`], for `timeout` at the most.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Endpoint::get).
+    #[inline(always)]
+    pub fn get_timeout(&self, timeout: Duration) -> Result<PooledConn<C>, Error> {
+        checkout(&self.handle, Arc::clone(&self.home), Some(timeout))
+    }
+
+    /// Checks out an idle connection, if there is one. Never waits, never connects. See
+    /// [`Pool::try_get`].
+    #[must_use]
+    pub fn try_get(&self) -> Option<PooledConn<C>> {
+        try_checkout(&self.handle, Arc::clone(&self.home))
+    }
+
+    /// Opens connections ahead of need, until `count` are open (idle, in use or being checked).
+    ///
+    /// Returns how many are: fewer than `count` if the limits, the deadline or failures came first.
+    /// It closes nobody's idle connections to make room; with none open, it waits for room that
+    /// others have under `max_total`, behind all callers that wait for a connection.
+    ///
+    /// # Blocking
+    ///
+    /// Until they are open, for `timeout` at the most.
+    ///
+    /// # Errors
+    ///
+    /// Only if none is open: [`Connect`](crate::ErrorKind::Connect),
+    /// [`Timeout`](crate::ErrorKind::Timeout), [`Closed`](crate::ErrorKind::Closed),
+    /// [`Rejected`](crate::ErrorKind::Rejected).
+    pub fn warm(&self, count: usize, timeout: Duration) -> Result<usize, Error> {
+        self.handle.start()?;
+        self.home.warm(count, timeout)
+    }
+
+    /// Ends the endpoint's connections: idle ones now, those in use when they come back.
+    pub fn evict(&self) {
+        if !self.handle.is_orphaned() {
+            self.handle.shared.evict(&self.home);
+        }
+    }
+
+    /// The endpoint's counts, at this moment.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.handle.shared.stats(Some(&self.home))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn told(&self) -> usize {
+        self.handle.shared.told(&self.home)
+    }
+
+    pub(crate) fn checkout_timeout(&self) -> Duration {
+        self.handle.shared.settings.checkout_timeout
+    }
+
+    /// What tells this endpoint apart from others.
+    #[must_use]
+    pub fn key(&self) -> &C::Key {
+        &self.home.key
+    }
+
+    /// A handle to the pool that this is an endpoint of.
+    #[must_use]
+    pub fn pool(&self) -> Pool<C> {
+        Pool(Arc::clone(&self.handle))
+    }
+}
+
+impl<C: Connector<Key = One>> Endpoint<C> {
+    /// A pool of its own, with the default settings, for a connector that has one endpoint.
+    ///
+    /// For other settings: `Pool::builder(connector)…build()?.only()?`.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) if the connector's plan makes no sense (a host without
+    /// a name, say).
+    pub fn of(connector: C) -> Result<Self, Error> {
+        Pool::builder(connector).build()?.only()
+    }
+}
+
+impl<C: Connector> Clone for Endpoint<C> {
+    fn clone(&self) -> Self {
+        Self { home: Arc::clone(&self.home), handle: Arc::clone(&self.handle) }
+    }
+}
+
+impl<C: Connector> fmt::Debug for Endpoint<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("key", &self.home.key)
+            .field("pool", &self.handle.shared.settings.name)
+            .finish_non_exhaustive()
+    }
+}
