@@ -20,7 +20,7 @@ pub use crate::clock::{cpu_ns, now_ns};
 pub use crate::histogram::Histogram;
 pub use crate::report::{is_quick, is_wanted, note, result, version};
 pub use crate::rng::Rng;
-pub use crate::server::{Server, allow_descriptors, allow_most_descriptors};
+pub use crate::server::{Server, allow_descriptors, allow_most_descriptors, send_back};
 pub use crate::spread::{Spread, percentile};
 pub use crate::tasks::Cost;
 pub use crate::weigh::{Weighing, Weight};

@@ -1,13 +1,12 @@
 //! The other end of the connections.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// A listener on loopback that accepts everything, says nothing and keeps it open until the
-/// process ends.
+/// A listener on loopback that accepts everything.
 #[derive(Clone, Copy, Debug)]
 pub struct Server {
     /// Where it listens.
@@ -15,19 +14,69 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one, with a thread of its own.
+    /// Starts one that says nothing and keeps connections open until the other end closes them,
+    /// with a thread of its own.
     ///
     /// # Errors
     ///
     /// What the system says.
     pub fn start() -> io::Result<Self> {
+        Self::serve(|listener| {
+            let mut streams = Vec::new();
+            for stream in listener.incoming().flatten() {
+                // Each time there is no room, so that looking at all of them stays rare.
+                if streams.len() == streams.capacity() {
+                    streams.retain(is_open);
+                }
+                streams.push(stream);
+            }
+        })
+    }
+
+    /// Starts one that sends back what comes, with a thread for each connection.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn echo() -> io::Result<Self> {
+        Self::serve(|listener| {
+            for stream in listener.incoming().flatten() {
+                let send_back = move || send_back(stream);
+                let thread = thread::Builder::new().name("echo".to_owned());
+                // Without a thread for it, the connection is closed.
+                drop(thread.spawn(send_back));
+            }
+        })
+    }
+
+    fn serve(accept: impl FnOnce(TcpListener) + Send + 'static) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
-        let accept = move || {
-            let _kept_open: Vec<_> = listener.incoming().collect();
-        };
-        thread::Builder::new().name("server".to_owned()).spawn(accept)?;
+        thread::Builder::new().name("server".to_owned()).spawn(move || accept(listener))?;
         Ok(Self { address })
+    }
+}
+
+/// True if the other end has not closed it.
+fn is_open(stream: &TcpStream) -> bool {
+    let is_blocking = stream.set_nonblocking(true).is_err();
+    is_blocking || !matches!(stream.peek(&mut [0]), Ok(0))
+}
+
+/// Sends back whatever comes, to the end.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn send_back(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = [0; 4096];
+    loop {
+        let read = stream.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(());
+        }
+        stream.write_all(buffer.get(..read).unwrap_or_default())?;
     }
 }
 

@@ -4,9 +4,10 @@
 //! cargo bench --manifest-path benches/peers/Cargo.toml --bench checkout [-- SECTION…]
 //! ```
 //!
-//! Sections: `uncontended`, `counts`, `empty`, `sleep`, `spin`. Together they take 100 seconds, or
-//! ten with `WARMLINE_BENCH_QUICK=1`: fewer, shorter rounds, for smoke tests and not for
-//! conclusions. All connections are live sockets on loopback, open before anything is timed.
+//! Sections: `uncontended`, `counts`, `empty`, `sleep`, `spin`, `limit`, `endpoints`. Together they
+//! take 150 seconds, or 15 with `WARMLINE_BENCH_QUICK=1`: fewer, shorter rounds, for smoke tests
+//! and not for conclusions. All connections are live sockets on loopback, open before anything is
+//! timed; but for those of `limit`, which opens and closes them.
 //!
 //! Every round runs every candidate once, in an order drawn anew: what slows the machine down for a
 //! while slows all of them. Ratios can be trusted further than absolute values.
@@ -15,7 +16,9 @@
 
 mod contended;
 mod counts;
+mod endpoints;
 mod keyed;
+mod limit;
 mod pools;
 mod uncontended;
 
@@ -26,7 +29,7 @@ use peers::{Counting, Server, allow_descriptors, is_wanted};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting::new();
 
-/// Both ends of 1,000 connections are here, and those of a few pools.
+/// Both ends of 1,100 connections are here, and of some that one end has closed.
 const DESCRIPTORS: u64 = 4_000;
 
 fn main() -> ExitCode {
@@ -34,7 +37,7 @@ fn main() -> ExitCode {
         counts::run_child(checkouts);
         return ExitCode::SUCCESS;
     }
-    allow_descriptors(DESCRIPTORS).expect("the process needs some 2,500 descriptors");
+    allow_descriptors(DESCRIPTORS).expect("the process needs some 3,500 descriptors");
     let server = Server::start().expect("a listener on loopback");
     if is_wanted("uncontended") {
         uncontended::run(server);
@@ -46,6 +49,12 @@ fn main() -> ExitCode {
         if is_wanted(load.name) {
             contended::run(load, server);
         }
+    }
+    if is_wanted("limit") {
+        limit::run();
+    }
+    if is_wanted("endpoints") {
+        endpoints::run(server);
     }
     ExitCode::SUCCESS
 }

@@ -1,6 +1,5 @@
 //! One thread, something idle: what a checkout and its return cost in CPU time.
 
-use std::cell::RefCell;
 use std::hint::black_box;
 use std::net::TcpStream;
 use std::rc::Rc;
@@ -8,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use peers::{Rng, Server, Spread, cpu_ns, is_quick, now_ns, result};
 
-use crate::keyed::Keyed;
+use crate::keyed::{Keyed, MANY, Place};
 use crate::pools::{Channel, Deadpool, Entry, Floor, Lender, R2d2, Warmline};
 
 /// Idle connections of every pool that has one endpoint.
@@ -98,10 +97,10 @@ pub(crate) fn run(server: Server) {
 fn candidates(server: Server, rng: &mut Rng) -> Vec<Candidate> {
     let address = server.address;
     let counter = AtomicU64::new(0);
-    let by_text = Rc::new(RefCell::new(Keyed::new(address, rng)));
-    let by_handle = Rc::clone(&by_text);
-    let by_text = move |count| by_text.borrow_mut().visit_by_text(count);
-    let by_handle = move |count| by_handle.borrow_mut().visit_by_handle(count);
+    let keyed = Rc::new(Keyed::new(address, rng, MANY, 1));
+    let (by_text, mut place) = (Rc::clone(&keyed), Place::default());
+    let by_text = move |count| by_text.visit_by_text(&mut place, count);
+    let by_handle = move |count| keyed.visit_by_handle(&mut place, count);
     vec![
         Candidate::of(Warmline::with_defaults(address, IDLE)),
         Candidate::of(Floor::new(address, IDLE)),

@@ -2,13 +2,13 @@
 //! each is answered by one line once it is done.
 
 use std::env;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use peers::now_ns;
+use peers::{now_ns, send_back};
 use rustix::fd::OwnedFd;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, connect, listen, socket_with,
@@ -223,18 +223,5 @@ impl Server {
             drop(stream);
         }
         format!("{began} {}", now_ns())
-    }
-}
-
-/// Sends back whatever comes, to the end.
-fn send_back(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut buffer = [0; 4096];
-    loop {
-        let read = stream.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(());
-        }
-        stream.write_all(buffer.get(..read).unwrap_or_default())?;
     }
 }
