@@ -1,5 +1,11 @@
 //! Settings: their defaults, how unset ones follow from set ones, and what is refused.
 
+mod endpoint;
+
+pub use self::endpoint::EndpointLimits;
+
+pub(crate) use self::endpoint::Caps;
+
 use std::time::Duration;
 
 use crate::error::Error;
@@ -64,10 +70,14 @@ pub(crate) struct Limits {
     pub(crate) max_per_endpoint: usize,
     pub(crate) max_idle: usize,
     pub(crate) max_idle_per_endpoint: usize,
+    /// That was not set: it is what `max_per_endpoint` is.
+    pub(crate) idle_follows: bool,
     pub(crate) min_idle: usize,
     pub(crate) max_connecting: usize,
     pub(crate) max_connecting_total: usize,
     pub(crate) max_waiting: usize,
+    /// That was not set: it follows from `max_per_endpoint`.
+    pub(crate) waiting_follows: bool,
     pub(crate) max_uses: u32,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
@@ -108,6 +118,35 @@ pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// How many may wait where so many can be in use.
+fn waiting_for(max_per_endpoint: usize) -> usize {
+    DEFAULT_MAX_WAITING.max(4 * max_per_endpoint)
+}
+
+fn check_count(name: &str, value: Option<usize>, least: usize) -> Result<(), Error> {
+    match value {
+        Some(value) if value < least || value > MOST => {
+            Err(Error::config(format!("{name}({value}): must be from {least} to {MOST}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Of two settings that are both there, the small one must not be more than the large one.
+fn check_order(
+    small_name: &str,
+    small: Option<usize>,
+    large_name: &str,
+    large: Option<usize>,
+) -> Result<(), Error> {
+    match (small, large) {
+        (Some(small), Some(large)) if small > large => {
+            Err(Error::config(format!("{small_name}({small}) is more than {large_name}({large})")))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Config {
     /// Fills in what is not set and refuses what makes no sense.
     pub(crate) fn settle(self) -> Result<Settings, Error> {
@@ -133,13 +172,13 @@ impl Config {
             max_per_endpoint,
             max_idle,
             max_idle_per_endpoint: self.max_idle_per_endpoint.unwrap_or(max_per_endpoint),
+            idle_follows: self.max_idle_per_endpoint.is_none(),
             min_idle: self.min_idle.unwrap_or(0),
             max_connecting,
             // One endpoint alone, however much it may have, leaves room for others.
             max_connecting_total: DEFAULT_MAX_CONNECTING_TOTAL.max(4 * max_connecting),
-            max_waiting: self
-                .max_waiting
-                .unwrap_or_else(|| DEFAULT_MAX_WAITING.max(4 * max_per_endpoint)),
+            max_waiting: self.max_waiting.unwrap_or_else(|| waiting_for(max_per_endpoint)),
+            waiting_follows: self.max_waiting.is_none(),
             max_uses: self.max_uses.flatten().unwrap_or(u32::MAX),
             idle_timeout: self.idle_timeout.unwrap_or(Some(DEFAULT_IDLE_TIMEOUT)),
             max_lifetime: self.max_lifetime.unwrap_or(Some(DEFAULT_MAX_LIFETIME)),
@@ -171,14 +210,7 @@ impl Config {
             ("min_idle", self.min_idle, 0),
         ];
         for (name, value, least) in counts {
-            match value {
-                Some(value) if value < least || value > MOST => {
-                    return Err(Error::config(format!(
-                        "{name}({value}): must be from {least} to {MOST}"
-                    )));
-                }
-                _ => {}
-            }
+            check_count(name, value, least)?;
         }
         if self.max_uses == Some(Some(0)) {
             return Err(Error::config("max_uses(0): must be at least 1"));
@@ -218,14 +250,7 @@ impl Config {
             ("min_idle", self.min_idle, "max_total", self.max_total),
         ];
         for (small_name, small, large_name, large) in pairs {
-            match (small, large) {
-                (Some(small), Some(large)) if small > large => {
-                    return Err(Error::config(format!(
-                        "{small_name}({small}) is more than {large_name}({large})"
-                    )));
-                }
-                _ => {}
-            }
+            check_order(small_name, small, large_name, large)?;
         }
         Ok(())
     }

@@ -48,6 +48,13 @@ impl<C: Connector> PooledConn<C> {
         Self { held: Some(held), home }
     }
 
+    /// Gives back what its user never received.
+    pub(crate) fn unreceived(mut conn: Self) {
+        if let Some(held) = conn.held.take() {
+            conn.home.take_back(held);
+        }
+    }
+
     #[inline(always)]
     fn held(&self) -> &Held<C::Conn> {
         self.held.as_ref().expect("present until drop")
@@ -293,10 +300,15 @@ impl Exchange {
     /// No pool can rule this out: a server may close an idle connection at the moment it is used.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        let Some(Traffic { read: 0, ended: Some(ended), is_lent: false, .. }) = self.traffic else {
-            return false; // through a lent descriptor, anything may have been read
-        };
-        let is_end = match ended {
+        // Through a lent descriptor, anything may have been read.
+        let is_unread = self.traffic.is_some_and(|traffic| traffic.read == 0 && !traffic.is_lent);
+        self.was_idle && is_unread && self.has_broken()
+    }
+
+    /// The peer ended the connection, or the network did.
+    pub(crate) fn has_broken(&self) -> bool {
+        let Some(ended) = self.ended() else { return false };
+        match ended {
             Ended::Eof => true,
             Ended::Error(kind) => matches!(
                 kind,
@@ -307,7 +319,6 @@ impl Exchange {
                     | io::ErrorKind::UnexpectedEof
             ),
             Ended::ShutDown => false,
-        };
-        self.was_idle && is_end
+        }
     }
 }

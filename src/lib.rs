@@ -43,9 +43,9 @@
 //!    │ none idle           newest first                              and connects sockets
 //!    ├───── room ────────▶ a permit ──────────────────────────────▶    │
 //!    │ no room             waiters, oldest first ◀───── opened ────────┤
-//!    └──── waits ────────▶                      ▲                    crew: looks up names, runs
-//!                                               │                    Connector::open, check,
-//!                                               │                    settle, close
+//!    └──── waits ────────▶                      ▲                    crew: runs Connector::open,
+//!                                               │                    check, settle, close
+//!                                               │                    look-ups: names
 //!   drop ───▶ fit for others? ── yes ── hand over, or idle ────────▶ reaper: idle time-out,
 //!                    └─── no ─── closed, with a CloseReason          lifetime, min_idle
 //! ```
@@ -67,18 +67,27 @@
 //! answers the others are dropped. All that is one attempt with one permit. At its deadline it is
 //! dropped, wherever it is.
 //!
+//! A burst of callers does not open a connection for each: while an endpoint has some that come
+//! back, further ones are opened one after the other. An attempt that nobody waits for any more
+//! goes on, and its connection is kept for the next, unless another endpoint needs its room: then
+//! it is called off.
+//!
+//! To wait for several things at once, begin a checkout with [`Pool::request`]: its answer arrives
+//! on a channel, for [`crossbeam_channel::select!`].
+//!
 //! The [architecture](_docs::architecture) page says more about the inside.
 //!
 //! # Choosing limits
 //!
 //! The defaults are finite and meant to be kept until something speaks against them; the
-//! [`Builder`] names each. Three questions settle most of it:
+//! [`Builder`] names each. Four questions settle most of it:
 //!
 //! * **How many connections can the server bear?** Divide by the processes that use it, and set
 //!   [`max_per_endpoint`](Builder::max_per_endpoint) to that (default 32).
 //! * **How many do you need?** Requests per second × seconds per request. With 200 requests/s of
 //!   20 ms each that is 4; some more absorb bursts. More than the server works on at a time only
 //!   move the queue from the pool to the server.
+//! * **Is one endpoint unlike the others?** [`Endpoint::set_limits`].
 //! * **How long may a caller wait?** [`checkout_timeout`](Builder::checkout_timeout) (default 5 s)
 //!   bounds the wait for a connection, [`connect_timeout`](Builder::connect_timeout) (3 s) the
 //!   opening of one, and [`SocketOptions::read_timeout`] (30 s) each read.
@@ -102,25 +111,25 @@
 //! [`Endpoint::run`] can repeat the exchange on another.
 //!
 //! What this process runs out of is not held against the server. If a socket cannot be made for
-//! want of descriptors or memory, and somebody waits for it, the pool closes the least
-//! recently used idle connection of another endpoint ([`MadeRoom`](CloseReason::MadeRoom)) and tries
-//! again, at once and then every 50 ms. With none to close, the error's
-//! [`failure`](Error::failure) is [`Failure::Local`].
+//! want of descriptors or memory, and somebody waits for it, the pool closes the least recently
+//! used idle connection of another endpoint ([`MadeRoom`](CloseReason::MadeRoom)) and tries again,
+//! at once and then every 50 ms. With none to close, the error's [`failure`](Error::failure) is
+//! [`Failure::Local`].
 //!
 //! # Threads and locks
 //!
 //! A pool is plain memory until its first connect, which starts its [`Driver`]: an event loop and a
-//! reaper, which sleep until something happens or is due, and a crew for what may block: name
-//! look-ups and the connector's own code. Crew threads come on demand and end after ten seconds
-//! without work. A pool gets 32 that open, 16 that check or settle and 8 that close, if it needs
-//! them; pools that share a driver leave each other as much as they take. With an [`Observer`]
-//! there is one more thread. Nothing ticks.
+//! reaper, which sleep until something happens or is due, and a crew for what may block: the
+//! connector's own code. Crew threads come on demand and end after ten seconds without work. A pool
+//! gets 32 that open, 16 that check or settle and 8 that close, if it needs them; pools that share
+//! a driver leave each other as much as they take. Names are looked up by four more, beside which
+//! up to 16 may hang. With an [`Observer`] there is one more thread. Nothing ticks.
 //!
-//! Each pool has a driver of its own, whose threads carry the pool's [`name`](Builder::name), unless
-//! it is [given one](Builder::driver): a program with many pools can have them share theirs. The
-//! threads end with the last [`Pool`], [`Endpoint`] or [`Driver`]; that drop waits for event loop
-//! and reaper, which never block, and for nobody else. [`Pool::drain`] is the form that waits for
-//! connections and for the connector's calls.
+//! Each pool has a driver of its own, whose threads carry the pool's [`name`](Builder::name),
+//! unless it is [given one](Builder::driver): a program with many pools can have them share theirs.
+//! The threads end with the last [`Pool`], [`Endpoint`] or [`Driver`]; that drop waits for event
+//! loop and reaper, which never block, and for nobody else. [`Pool::drain`] is the form that waits
+//! for connections and for the connector's calls.
 //!
 //! [`get`](Pool::get) blocks on its own hand-over and on nothing else, and keeps its deadline
 //! whatever a server, a name server or a connector does. Dropping a guard never waits for a peer.
@@ -133,8 +142,8 @@
 //! [`Closed`](ErrorKind::Closed) there, at once, and whatever the child closes or drops, the parent
 //! keeps its connections and they stay watched. An idle one could still be checked out in the
 //! child, since that asks nobody; it is the parent's all the same. Where a guard of the parent's is
-//! dropped in the child, the connector's `is_open` and `reset` may run: they must not write. A child
-//! must make pools of its own, and they a [`Driver`] that was not started before.
+//! dropped in the child, the connector's `is_open` and `reset` may run: they must not write. A
+//! child must make pools of its own, and they a [`Driver`] that was not started before.
 //!
 //! # Systems
 //!
@@ -175,8 +184,9 @@
 //!
 //! # Stability and minimum Rust version
 //!
-//! Before 1.0 a minor version may change the interface; the changelog says how. No type of a crate
-//! below 1.0 appears in it. Needs Rust 1.85; a higher need is a minor version.
+//! Before 1.0 a minor version may change the interface; the changelog says how. Of crates below 1.0
+//! one type appears in it: the `Receiver` of [`crossbeam_channel`], which is exported here, too.
+//! Needs Rust 1.85; a higher need is a minor version.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -210,6 +220,8 @@ mod driver;
 // 6
 mod guard;
 
+mod request;
+
 // 7
 mod pool;
 
@@ -218,7 +230,7 @@ mod repeat;
 
 pub use crate::builder::Builder;
 pub use crate::clock::{Deadline, Stamp};
-pub use crate::config::Reuse;
+pub use crate::config::{EndpointLimits, Reuse};
 #[cfg(unix)]
 pub use crate::connector::UnixConnector;
 pub use crate::connector::{
@@ -235,6 +247,9 @@ pub use crate::key::{Address, Name, One};
 pub use crate::observe::{CloseReason, Closed, Connected, Observer};
 pub use crate::pool::{Endpoint, Pool};
 pub use crate::repeat::Repeat;
+pub use crate::request::Request;
+
+pub use crate::sync::crossbeam_channel;
 
 /// Long reading.
 #[cfg(any(doc, doctest))]

@@ -66,10 +66,10 @@ close_reasons! {
     /// It was evicted: [`Pool::evict_all`](crate::Pool::evict_all) or
     /// [`Endpoint::evict`](crate::Endpoint::evict).
     Evicted = "evicted",
-    /// More connections were idle than the settings allow.
-    Surplus = "more idle than allowed",
-    /// Another endpoint needed its place under [`max_total`](crate::Builder::max_total), or its
-    /// descriptor when the process had no more.
+    /// More connections were idle, or there, than the settings allow.
+    Surplus = "more than allowed",
+    /// Another endpoint needed its place under [`max_total`](crate::Builder::max_total) or among
+    /// the connections being opened, or its descriptor when the process had no more.
     MadeRoom = "made room for another endpoint",
     /// It was opened, settled or checked too late: its deadline had passed.
     TooLate = "ready only after its deadline",

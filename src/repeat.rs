@@ -19,20 +19,28 @@ use crate::pool::Endpoint;
 pub enum Repeat {
     /// If no byte of it was written: the peer cannot have seen it.
     IfUnwritten,
-    /// Whenever the connection was stale: for exchanges that do no harm when done twice.
+    /// Whenever the connection was stale or broke in the middle, also while the server restarts:
+    /// for exchanges that do no harm when done twice.
     Always,
 }
+
+/// Connections that may break in the middle of one exchange, before it is taken for the cause.
+const MOST_BROKEN: u32 = 3;
 
 impl<C: Connector> Endpoint<C> {
     /// Runs one exchange, and repeats it on another connection iff the first turned out to be
     /// [stale](crate::Exchange::is_stale) and `repeat` allows it.
     ///
-    /// The pool drops idle connections when their peer closes them; this is for those that it closes
-    /// at the moment of the request. Each repeat uses up a connection that had died while it was
-    /// idle; one that was opened for this exchange is never followed by another. Where the pool cannot see what happened
-    /// ([`Connector::socket`] shows none), [`Repeat::Always`] repeats once after any error on a
-    /// connection that had been idle. All checkouts together wait for
+    /// The pool drops idle connections when their peer closes them; this is for those that it
+    /// closes at the moment of the request. Each repeat uses up a connection that had died while it
+    /// was idle. All checkouts together wait for
     /// [`checkout_timeout`](crate::Builder::checkout_timeout) at the most.
+    ///
+    /// With [`Repeat::Always`] it also outlasts a server that restarts. An exchange in the middle
+    /// of which the peer closed or reset the connection is repeated, three times at the most; and a
+    /// failed attempt to connect does not end a checkout before its time: others follow, every 50
+    /// ms. Where the pool cannot see what happened ([`Connector::socket`] shows none), it repeats
+    /// once after any error on a connection that had been idle.
     ///
     /// # Blocking
     ///
@@ -40,7 +48,8 @@ impl<C: Connector> Endpoint<C> {
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Endpoint::get) if the first checkout fails; else the last one of `exchange`.
+    /// Those of [`get`](Endpoint::get) if the first checkout fails; else the last one of
+    /// `exchange`.
     ///
     /// # Examples
     ///
@@ -65,9 +74,14 @@ impl<C: Connector> Endpoint<C> {
     ) -> Result<T, E> {
         let mut left = self.checkout_timeout();
         let mut failed: Option<E> = None;
+        let mut broken = 0;
         loop {
             let before = Deadline::after(left);
-            let mut conn = match self.get_timeout(left) {
+            let checkout = match repeat {
+                Repeat::IfUnwritten => self.get_timeout(left),
+                Repeat::Always => self.get_patiently(left),
+            };
+            let mut conn = match checkout {
                 Ok(conn) => conn,
                 // What the exchange said is nearer to the cause.
                 Err(error) => return Err(failed.unwrap_or_else(|| error.into())),
@@ -82,6 +96,7 @@ impl<C: Connector> Endpoint<C> {
             match repeat {
                 // The socket knows that it has ended, and why: it is closed when it is dropped.
                 Repeat::Always if is_stale => {}
+                Repeat::Always if happened.has_broken() && broken < MOST_BROKEN => broken += 1,
                 Repeat::IfUnwritten if is_stale && happened.written() == Some(0) => {}
                 // What happened cannot be seen; once, a connection that was idle is suspected.
                 Repeat::Always

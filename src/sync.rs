@@ -9,6 +9,10 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::thread::JoinHandle;
 
+/// Channels: a [`Request`](crate::Request) answers on one.
+#[doc(no_inline)]
+pub use crossbeam_channel;
+
 pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
 pub(crate) use crossbeam_utils::CachePadded;
 pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
@@ -137,7 +141,8 @@ pub(crate) fn working_for(pool: u64) -> WorkingFor {
     WorkingFor(WORKING_FOR.with(|current| current.replace(pool)))
 }
 
-/// For [`working_for`]: on a thread that all pools of a driver depend on, which must not wait at all.
+/// For [`working_for`]: on a thread that all pools of a driver depend on, which must not wait at
+/// all.
 pub(crate) const EVERY_POOL: u64 = u64::MAX;
 
 /// True if waiting for `pool` on this thread could wait for this very thread.

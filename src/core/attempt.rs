@@ -11,6 +11,7 @@ use crate::core::effects::{Action, Answer, Closing, Effects};
 use crate::core::entry::{Attempt, State};
 use crate::core::slab::Token;
 use crate::core::timers::Timer;
+use crate::core::waiters::Manner;
 use crate::error::{ConnectFailure, Failure, Phase};
 use crate::observe::CloseReason;
 use crate::sync::Arc;
@@ -21,7 +22,7 @@ pub(crate) const INTERRUPT_GRACE: Duration = Duration::from_millis(100);
 impl<T, W: Clone + PartialEq> Core<T, W> {
     /// A thread takes up an attempt, a check or a settling; false if it came too late for it.
     pub(crate) fn start_attempt(&mut self, token: Token, phase: Phase) -> bool {
-        !self.is_closed && self.set_attempt(token, Attempt::Running { phase, interruptible: false })
+        self.advance_attempt(token, phase, false)
     }
 
     /// The attempt has come further; with a duplicate of its socket it can be interrupted.
@@ -32,12 +33,58 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         phase: Phase,
         interruptible: bool,
     ) -> bool {
-        !self.is_closed && self.set_attempt(token, Attempt::Running { phase, interruptible })
+        let goes_on =
+            !self.is_closed && self.set_attempt(token, Attempt::Running { phase, interruptible });
+        if goes_on && phase == Phase::Connect {
+            let endpoint = self.entries.at(token.index).endpoint;
+            if self.endpoints.at(endpoint).begins_in_loop {
+                self.clear_timer(token.index); // the loop keeps its deadline, as long as it has it
+            }
+        }
+        goes_on
+    }
+
+    /// From here on the attempt can be interrupted; false as for `advance_attempt`. If nobody waits
+    /// for it, this is a moment to call it off.
+    pub(crate) fn shield_attempt(
+        &mut self,
+        token: Token,
+        phase: Phase,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) -> bool {
+        let goes_on = self.advance_attempt(token, phase, true);
+        if goes_on {
+            self.make_way(now, fx);
+        }
+        goes_on
     }
 
     /// The attempt waits for a thread again, for its next stage; false as for `advance_attempt`.
-    pub(crate) fn requeue_attempt(&mut self, token: Token, fx: &mut Effects<T, W>) -> bool {
-        if self.is_closed || !self.set_attempt(token, Attempt::Queued) {
+    pub(crate) fn requeue_attempt(
+        &mut self,
+        token: Token,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) -> bool {
+        self.await_next(token, Attempt::Queued, now, fx)
+    }
+
+    /// The attempt waits for the addresses of its name; false as for `advance_attempt`.
+    pub(crate) fn await_name(&mut self, token: Token, now: Now, fx: &mut Effects<T, W>) -> bool {
+        self.await_next(token, Attempt::Resolving, now, fx)
+    }
+
+    /// From here on its deadline is the reaper's to keep, if it was not; and if nobody waits for
+    /// it, this is a moment to call it off.
+    fn await_next(
+        &mut self,
+        token: Token,
+        next: Attempt,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) -> bool {
+        if self.is_closed || !self.set_attempt(token, next) {
             return false;
         }
         let entry = self.entries.at(token.index);
@@ -45,6 +92,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             let deadline = entry.born.plus(self.limits.connect_timeout);
             self.set_timer(token.index, Some(deadline), fx);
         }
+        self.make_way(now, fx);
         true
     }
 
@@ -52,17 +100,18 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let Some(entry) = self.entries.get_mut(token) else { return false };
         match &mut entry.state {
             State::Connecting(attempt) | State::Checking(attempt) => match attempt {
-                Attempt::Queued | Attempt::Running { .. } => {
+                Attempt::Queued | Attempt::Resolving | Attempt::Running { .. } => {
                     *attempt = next;
                     true
                 }
-                Attempt::Interrupted | Attempt::Stuck => false,
+                Attempt::Interrupted | Attempt::CalledOff | Attempt::Stuck => false,
             },
             State::Idle | State::InUse => false,
         }
     }
 
-    /// An attempt has ended, one way or the other, in time or not.
+    /// An attempt has ended, one way or the other, in time or not. False if that says nothing about
+    /// the peer: it had been given up or called off, or the pool was closed.
     pub(crate) fn finish_connect(
         &mut self,
         endpoint: u32,
@@ -70,7 +119,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         result: Result<T, Arc<ConnectFailure>>,
         now: Now,
         fx: &mut Effects<T, W>,
-    ) {
+    ) -> bool {
         let Some(entry) = self.entries.get_mut(token) else {
             let conn = match result {
                 Ok(conn) => Some(conn),
@@ -80,10 +129,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 }
             };
             self.returned_late(endpoint, conn, now, fx);
-            return;
+            return false;
         };
         let took = now.mono.since(entry.born);
         let state = entry.state;
+        if state == State::Connecting(Attempt::CalledOff) {
+            self.finish_called_off(token, result, now, fx);
+            return false;
+        }
         let doomed = entry.doomed;
         let result = match (state, result) {
             (State::Connecting(Attempt::Interrupted | Attempt::Stuck), Err(failure))
@@ -127,6 +180,26 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 }
             }
         }
+        !self.is_closed
+    }
+
+    /// Whatever became of it: its room goes to whoever needed it.
+    fn finish_called_off(
+        &mut self,
+        token: Token,
+        result: Result<T, Arc<ConnectFailure>>,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) {
+        let (_, endpoint, born) = self.take_out(token.index);
+        match result {
+            Ok(conn) => {
+                let reason = CloseReason::MadeRoom;
+                fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
+            }
+            Err(failure) => fx.act(Action::Forget(failure)),
+        }
+        self.rebalance(endpoint, now, fx);
     }
 
     fn connected(
@@ -166,8 +239,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.end(token.index, Some(conn), reason, fx);
             self.rebalance(endpoint, now, fx);
         } else {
-            self.endpoints.at_mut(endpoint).connecting -= 1;
-            self.budget.connecting -= 1;
+            self.end_attempt(token.index);
             self.offer(token.index, conn, From::Crew, now, fx);
         }
     }
@@ -210,8 +282,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         true
     }
 
-    /// With nothing left that could serve them, all who wait learn why; else they wait on, and the
-    /// failure becomes the source of their time-out.
+    /// With nothing left that could serve them, all who wait learn why, but for the patient; else
+    /// they wait on, and the failure becomes the source of their time-out.
     fn fail_waiters(
         &mut self,
         endpoint: u32,
@@ -219,13 +291,17 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         fx: &mut Effects<T, W>,
     ) {
         let place = self.endpoints.at(endpoint);
-        if place.total() > place.stuck() {
+        if place.live() + place.promising() > 0 {
             return;
         }
         let counts = self.counts(endpoint);
-        while let Some(index) = self.endpoints.at(endpoint).waiters.front() {
-            let waiter = self.waiters.token(index);
-            self.answer(waiter, Answer::Failed(Arc::clone(failure), counts), fx);
+        let mut next = place.waiters.front();
+        while let Some(index) = next {
+            next = self.endpoints.at(endpoint).waiters.next(&self.waiters, index);
+            if self.waiters.at(index).manner != Manner::Patient {
+                let waiter = self.waiters.token(index);
+                self.answer(waiter, Answer::Failed(Arc::clone(failure), counts), fx);
+            }
         }
     }
 
@@ -292,6 +368,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             let (born, reason) = (now.mono, CloseReason::TooLate);
             fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
         }
+        self.note_vacancy(endpoint);
     }
 
     /// The deadline of an attempt, a check or a settling has passed.
@@ -320,6 +397,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 self.rebalance(endpoint, now, fx);
                 return;
             }
+            // Nobody has it but the list of those who wait for the name.
+            Attempt::Resolving => {
+                self.take_out(index);
+                fx.act(Action::Withdraw(token));
+                let failure = Arc::new(ConnectFailure::timed_out(Phase::Resolve, took));
+                self.connect_failed(endpoint, failure, now, fx);
+                return;
+            }
             Attempt::Stuck => return,
             // The event loop drops the sockets of an attempt as soon as it is told, if not before.
             Attempt::Running { interruptible: true, .. }
@@ -330,37 +415,46 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 return;
             }
             Attempt::Running { phase, .. } => phase,
-            Attempt::Interrupted => Phase::Open,
+            Attempt::Interrupted | Attempt::CalledOff => Phase::Open,
         };
-        let failure = Arc::new(ConnectFailure::timed_out(phase, took));
-        if self.budget.abandoned >= MOST_ABANDONED {
-            let place = self.endpoints.at_mut(endpoint);
-            place.stuck_connects += usize::from(is_connect);
-            place.stuck_checks += usize::from(!is_connect);
-            let entry = self.entries.at_mut(index);
-            entry.state = if is_connect {
-                State::Connecting(Attempt::Stuck)
-            } else {
-                State::Checking(Attempt::Stuck)
-            };
-            if is_connect {
-                self.connect_failed(endpoint, failure, now, fx);
-            } else {
-                self.rebalance(endpoint, now, fx);
-            }
+        let is_abandoned = self.give_up(index, fx);
+        if is_connect && attempt != Attempt::CalledOff {
+            let failure = Arc::new(ConnectFailure::timed_out(phase, took));
+            self.connect_failed(endpoint, failure, now, fx);
             return;
         }
-        self.take_out(index);
-        self.budget.abandoned += 1;
-        let place = self.endpoints.at_mut(endpoint);
-        place.abandoned += 1;
-        place.counters.abandoned += 1;
-        fx.act(Action::Abandon(token));
-        if is_connect {
-            self.connect_failed(endpoint, failure, now, fx);
-        } else {
+        if is_abandoned && !is_connect {
             self.endpoints.at_mut(endpoint).counters.note_closed(CloseReason::TooLate);
-            self.rebalance(endpoint, now, fx);
         }
+        self.rebalance(endpoint, now, fx);
+    }
+
+    /// It does not return: it counts no more, or keeps its permit if too many are out already.
+    fn give_up(&mut self, index: u32, fx: &mut Effects<T, W>) -> bool {
+        let token = self.entries.token(index);
+        let entry = self.entries.at_mut(index);
+        let endpoint = entry.endpoint;
+        if self.budget.abandoned < MOST_ABANDONED {
+            self.take_out(index);
+            self.budget.abandoned += 1;
+            let place = self.endpoints.at_mut(endpoint);
+            place.abandoned += 1;
+            place.counters.abandoned += 1;
+            fx.act(Action::Abandon(token));
+            return true;
+        }
+        let before = entry.state;
+        let place = self.endpoints.at_mut(endpoint);
+        if let State::Connecting(attempt) = before {
+            entry.state = State::Connecting(Attempt::Stuck);
+            place.stuck_connects += 1;
+            let was_called_off = usize::from(attempt == Attempt::CalledOff);
+            place.called_off -= was_called_off;
+            self.budget.called_off -= was_called_off;
+        } else {
+            entry.state = State::Checking(Attempt::Stuck);
+            place.stuck_checks += 1;
+        }
+        false
     }
 }

@@ -1,5 +1,6 @@
 //! What spans endpoints: permits, the order of use, who is starved.
 
+use crate::core::endpoint::{STARVED, VACANT};
 use crate::core::entry::USED;
 use crate::core::permits::Permits;
 use crate::core::slab::List;
@@ -12,9 +13,16 @@ pub(crate) struct Budget {
     pub(crate) permits: Permits,
     /// All idle connections, the least recently used one at the front.
     pub(crate) idle: List<USED>,
-    pub(crate) connecting: usize,
+    /// All attempts to connect, the oldest at the front.
+    pub(crate) attempts: List<USED>,
+    /// How many of them were called off and have not ended.
+    pub(crate) called_off: usize,
     /// Endpoints whose waiters found no room under the pool's limits, oldest at the front.
-    pub(crate) starved: List<0>,
+    pub(crate) starved: List<STARVED>,
+    /// Endpoints where nothing happened when they were last looked at.
+    pub(crate) vacant: List<VACANT>,
+    /// Some endpoint is to have idle connections kept ready.
+    pub(crate) keeps_some: bool,
     /// Waiters of all endpoints.
     pub(crate) waiting: usize,
     pub(crate) abandoned: usize,
@@ -25,8 +33,11 @@ impl Budget {
         Self {
             permits: Permits::new(max_total),
             idle: List::new(),
-            connecting: 0,
+            attempts: List::new(),
+            called_off: 0,
             starved: List::new(),
+            vacant: List::new(),
+            keeps_some: false,
             waiting: 0,
             abandoned: 0,
         }

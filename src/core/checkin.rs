@@ -45,9 +45,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let is_welcome = entry.doomed.is_none()
             && !entry.retire
             && entry.epoch == place.epoch
+            && !place.is_over
             && place.waiters.is_empty()
             && self.budget.starved.is_empty()
-            && place.idle.len() < self.limits.max_idle_per_endpoint
+            && place.idle.len() < place.caps.max_idle_per_endpoint
             && self.budget.idle.len() < self.limits.max_idle;
         if !is_welcome {
             return Err(conn);
@@ -85,6 +86,15 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.offer(token.index, conn, From::User, now, fx);
     }
 
+    /// A connection comes back that was granted and never received.
+    pub(crate) fn take_back(&mut self, token: Token, conn: T, now: Now, fx: &mut Effects<T, W>) {
+        if let Some(entry) = self.entries.get_mut(token) {
+            entry.uses -= 1;
+            self.endpoints.at_mut(entry.endpoint).checkouts -= 1;
+        }
+        self.checkin(token, conn, now, fx);
+    }
+
     /// A connection comes back that is of no more use.
     pub(crate) fn discard(
         &mut self,
@@ -112,6 +122,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let endpoint = entry.endpoint;
         if let Some(reason) = self.objection(token.index) {
             self.discard(token, conn, reason, now, fx);
+            return;
+        }
+        let place = self.endpoints.at(endpoint);
+        if place.is_over && place.total() > place.caps.max_per_endpoint {
+            self.discard(token, conn, CloseReason::Surplus, now, fx);
             return;
         }
         if self.gives_away(endpoint, now.mono) {
@@ -208,20 +223,24 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let endpoint = self.entries.at(index).endpoint;
         let oldest = self.oldest_waiter(endpoint, now.mono);
         let place = self.endpoints.at(endpoint);
-        let has_room = place.idle.len() < self.limits.max_idle_per_endpoint
-            && self.budget.idle.len() < self.limits.max_idle;
-        if from == From::User && self.gives_away(endpoint, now.mono) {
+        let max_idle = place.caps.max_idle_per_endpoint;
+        let has_room = place.idle.len() < max_idle && self.budget.idle.len() < self.limits.max_idle;
+        // It is counted nowhere at this moment.
+        if place.is_over && place.total() >= place.caps.max_per_endpoint {
+            self.end_uncounted(index, conn, CloseReason::Surplus, fx);
+        } else if from == From::User && self.gives_away(endpoint, now.mono) {
             self.end_uncounted(index, conn, CloseReason::MadeRoom, fx);
         } else if let Some((waiter, arrived)) = oldest {
             let is_due = now.mono.since(arrived) >= self.limits.fair_after;
             // A new connection is no one's to overtake for; and what may not be idle must be used.
-            if is_due || from == From::Crew || !has_room {
+            let is_direct = is_due || from == From::Crew || self.is_request(waiter);
+            if is_direct || !has_room {
                 let grant = self.grant(index, conn, now);
                 self.answer(waiter, Answer::Granted(grant), fx);
             } else {
                 self.rest(index, conn, now.wall);
             }
-        } else if !has_room && (from == From::Crew || self.limits.max_idle_per_endpoint == 0) {
+        } else if !has_room && (from == From::Crew || max_idle == 0) {
             self.end_uncounted(index, conn, CloseReason::Surplus, fx);
         } else {
             self.rest(index, conn, now.wall);
@@ -248,7 +267,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// then the least recently used one of any, but of one where nobody waits if there is such.
     fn trim(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
         let place = self.endpoints.at(endpoint);
-        if place.idle.len() > self.limits.max_idle_per_endpoint {
+        if place.idle.len() > place.caps.max_idle_per_endpoint {
             if let Some(oldest) = place.idle.front() {
                 self.end(oldest, None, CloseReason::Surplus, fx);
             }
@@ -277,7 +296,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     fn should_give(&self, endpoint: u32, mono: Stamp) -> bool {
         if self.budget.permits.is_available()
-            || self.budget.connecting >= self.limits.max_connecting_total
+            || self.budget.attempts.len() >= self.limits.max_connecting_total
         {
             return false;
         }

@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::core::effects::{Action, Answer, Effects, Upkeep};
 use crate::core::entry::{Attempt, Grant, Lease, State};
 use crate::core::slab::{Links, Token};
-use crate::core::waiters::Waiter;
+use crate::core::waiters::{Manner, Terms, Waiter};
 use crate::error::{ConnectFailure, Counts};
 use crate::observe::CloseReason;
 use crate::sync::Arc;
@@ -56,7 +56,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         };
         let idle_for = wall.apart(self.entries.at(index).idle_since);
         // With this one gone, `min_idle` would ask for another.
-        if idle_for >= self.care_after || place.idle.len() <= self.limits.min_idle {
+        if idle_for >= self.care_after || place.idle.len() <= place.caps.min_idle {
             return None;
         }
         self.lend(index, idle_for, wall)
@@ -119,7 +119,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         &mut self,
         endpoint: u32,
         now: Now,
-        deadline: Stamp,
+        terms: Terms,
         mailbox: &W,
         fx: &mut Effects<T, W>,
     ) -> Outcome<T> {
@@ -132,40 +132,73 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let demand = place.waiters.len() + 1;
         let outcome = match self.take_ready(endpoint, demand, now, fx) {
             Some(grant) => Outcome::Granted(grant),
-            None => self.queue(endpoint, now, deadline, mailbox),
+            None => self.queue(endpoint, now, terms, mailbox),
         };
         self.rebalance(endpoint, now, fx);
         outcome
     }
 
     /// A place in the queue, unless waiting there makes no sense.
-    fn queue(&mut self, endpoint: u32, now: Now, deadline: Stamp, mailbox: &W) -> Outcome<T> {
+    fn queue(&mut self, endpoint: u32, now: Now, terms: Terms, mailbox: &W) -> Outcome<T> {
+        let Terms { asked_at, deadline, manner } = terms;
         let counts = self.counts(endpoint);
         let place = self.endpoints.at_mut(endpoint);
         if let (Some((failure, at)), Some(retry_at)) = (&place.failure, place.retry_at) {
             // Where others wait on, room was made for the next attempt.
             let is_alone = place.waiters.is_empty();
-            if retry_at > now.mono && counts.total() == counts.stuck && is_alone {
+            let is_hopeless = place.live() + place.promising() == 0 && is_alone;
+            if retry_at > now.mono && is_hopeless && manner != Manner::Patient {
                 place.counters.refused += 1;
                 let (failure, age) = (Arc::clone(failure), now.mono.since(*at));
                 return Outcome::Refused(Refusal::Failed(failure, age, counts));
             }
         }
-        if place.waiters.len() >= self.limits.max_waiting {
+        // Whoever was there before keeps its place.
+        if asked_at.is_none() && place.waiters.len() >= place.caps.max_waiting {
             place.counters.refused += 1;
             return Outcome::Refused(Refusal::Saturated(counts));
         }
         let token = self.waiters.insert(Waiter {
             mailbox: mailbox.clone(),
             endpoint,
-            arrived: now.mono,
+            arrived: asked_at.unwrap_or(now.mono),
             deadline,
+            manner,
             told: false,
             links: Links::NONE,
         });
-        place.waiters.push_back(&mut self.waiters, token.index);
-        self.budget.waiting += 1;
+        self.line_up(endpoint, token.index, asked_at.is_some());
         Outcome::Queued(token)
+    }
+
+    /// Puts a waiter into its queue: at the end, but for one that was there before.
+    fn line_up(&mut self, endpoint: u32, index: u32, was_there: bool) {
+        let arrived = self.waiters.at(index).arrived;
+        let place = self.endpoints.at_mut(endpoint);
+        let is_younger = |other: &u32| self.waiters.at(*other).arrived > arrived;
+        let next =
+            if was_there { place.waiters.iter(&self.waiters).find(is_younger) } else { None };
+        match next {
+            Some(next) => place.waiters.insert_before(&mut self.waiters, next, index),
+            None => place.waiters.push_back(&mut self.waiters, index),
+        }
+        self.budget.waiting += 1;
+        if place.starved_since.is_some_and(|since| since > arrived) {
+            place.starved_since = Some(arrived);
+        }
+    }
+
+    /// A request is not wanted any more. Returns where its answer was to go, to be dropped off the
+    /// lock; nothing if it was answered.
+    pub(crate) fn cancel_request(
+        &mut self,
+        token: Token,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) -> Option<W> {
+        let request = self.remove_waiter(token, false)?;
+        self.rebalance(request.endpoint, now, fx);
+        Some(request.mailbox)
     }
 
     /// A waiter woke: because it was told to, or because its deadline has passed.
@@ -231,7 +264,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 if newest_for < check_after {
                     return self.lend(newest, newest_for, now.wall);
                 }
-                if place.checking - place.stuck_checks < demand {
+                if place.returning() < demand {
                     self.begin_check(newest, now, fx);
                 }
                 return None;
@@ -261,20 +294,35 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     }
 
     /// Keeps the promise: while a waiter is neither told nor past its deadline, as many are told as
-    /// are [tellable](Core::tellable).
-    pub(crate) fn tell(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+    /// are [tellable](Core::tellable). Stops at a request, which cannot look by itself: true if
+    /// something was done for it, and whatever is idle has changed.
+    pub(crate) fn tell(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) -> bool {
         let to_tell = self.tellable(endpoint, now.wall);
         let place = self.endpoints.at_mut(endpoint);
         let mut next = place.waiters.front();
         while place.told < to_tell {
-            let Some(index) = next else { return };
+            let Some(index) = next else { return false };
             next = place.waiters.next(&self.waiters, index);
             let waiter = self.waiters.at_mut(index);
+            if waiter.manner == Manner::Request {
+                self.look_for_request(endpoint, index, now, fx);
+                return true;
+            }
             if !waiter.told && !waiter.has_expired(now.mono) {
                 waiter.told = true;
                 place.told += 1;
                 fx.hints.push(waiter.mailbox.clone());
             }
+        }
+        false
+    }
+
+    /// Does for a request what a waiter does that was told: takes what is idle, or has it checked.
+    fn look_for_request(&mut self, endpoint: u32, index: u32, now: Now, fx: &mut Effects<T, W>) {
+        let demand = self.endpoints.at(endpoint).waiters.len();
+        if let Some(grant) = self.take_ready(endpoint, demand, now, fx) {
+            let request = self.waiters.token(index);
+            self.answer(request, Answer::Granted(grant), fx);
         }
     }
 
@@ -287,8 +335,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if wall.apart(self.entries.at(newest).idle_since) < check_after {
             return place.idle.len();
         }
-        let checking = place.checking - place.stuck_checks;
-        place.idle.len().min(place.waiters.len().saturating_sub(checking))
+        place.idle.len().min(place.waiters.len().saturating_sub(place.returning()))
     }
 
     /// The oldest waiter whose deadline has not passed, and when it came.
@@ -296,6 +343,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let mut waiters = self.endpoints.at(endpoint).waiters.iter(&self.waiters);
         let index = waiters.find(|&index| !self.waiters.at(index).has_expired(mono))?;
         Some((self.waiters.token(index), self.waiters.at(index).arrived))
+    }
+
+    /// It is to be handed what comes, and not to look for itself.
+    pub(crate) fn is_request(&self, waiter: Token) -> bool {
+        self.waiters.get(waiter).is_some_and(|waiter| waiter.manner == Manner::Request)
     }
 
     /// Answers a waiter, which thereby leaves the queue.

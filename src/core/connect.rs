@@ -12,6 +12,9 @@ use crate::observe::CloseReason;
 
 /// No attempt to an endpoint begins sooner than this after one has failed.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Of the starved, so many are looked at for whether they still want anything: those that come
+/// first are those that hold up others.
+const MOST_LOOKED_AT: usize = 16;
 /// With nobody waiting the pause doubles, up to this.
 pub(crate) const QUIET_RETRY_PAUSE: Duration = Duration::from_millis(800);
 
@@ -39,23 +42,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         // What is opened to be kept must find room among the idle ones, or it would be closed and
         // opened for ever.
-        if self.budget.idle.len() + self.budget.connecting >= self.limits.max_idle {
+        if self.budget.idle.len() + self.budget.attempts.len() >= self.limits.max_idle {
             return false;
         }
         let place = self.endpoints.at(endpoint);
-        let kept = if place.kept { self.limits.min_idle } else { 0 };
-        let is_cold = place.open() + place.connecting - place.stuck() < place.warm_target;
-        place.coming() < place.waiters.len() + kept || is_cold
-    }
-
-    /// True as long as an attempt of this endpoint would be of use to anybody.
-    pub(crate) fn is_wanted(&self, endpoint: u32) -> bool {
-        let place = self.endpoints.at(endpoint);
-        let kept = if place.kept { self.limits.min_idle } else { 0 };
-        !self.is_closed
-            && (!place.waiters.is_empty()
-                || place.idle.len() < kept
-                || place.open() < place.warm_target)
+        place.coming() < place.waiters.len() + place.kept_idle() || place.is_cold()
     }
 
     /// Begins one attempt, unless something is in its way; whatever that is, its end is a
@@ -75,12 +66,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
             return false;
         }
-        if place.connecting >= self.limits.max_connecting
-            || place.total() >= self.limits.max_per_endpoint
-        {
+        if !place.has_room_to_connect() {
             return false;
         }
-        if self.budget.connecting >= self.limits.max_connecting_total {
+        if self.keeps_pace(endpoint, now, fx) {
+            return false;
+        }
+        if self.budget.attempts.len() >= self.limits.max_connecting_total {
             self.starve(endpoint, now.mono);
             return false;
         }
@@ -95,10 +87,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
             return false;
         };
-        let place = self.endpoints.at_mut(endpoint);
+        let place = self.endpoints.at(endpoint);
         let begins_in_loop = place.begins_in_loop;
-        place.connecting += 1;
-        self.budget.connecting += 1;
         let token = self.entries.insert(Entry {
             conn: None,
             state: State::Connecting(Attempt::Queued),
@@ -115,6 +105,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             used: Links::NONE,
             permit,
         });
+        self.begin_attempt(token.index, now);
         let deadline = now.mono.plus(self.limits.connect_timeout);
         if !begins_in_loop {
             self.set_timer(token.index, Some(deadline), fx);
@@ -133,6 +124,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             at
         };
         self.set_retry_timer(endpoint, at, fx);
+    }
+
+    /// The next attempt must wait for the last; its timer is set.
+    fn keeps_pace(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) -> bool {
+        let place = self.endpoints.at(endpoint);
+        let Some(at) = place.paced_until().filter(|at| *at > now.mono) else { return false };
+        self.set_retry_timer(endpoint, at, fx);
+        true
     }
 
     fn set_retry_timer(&mut self, endpoint: u32, at: Stamp, fx: &mut Effects<T, W>) {
@@ -201,17 +200,18 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 debug_assert!(false, "bug: nothing was in its way");
                 return;
             }
-            if self.wants_connect(starved) && self.may_begin(starved, now.mono) {
+            let wants_more = self.wants_connect(starved) && !self.keeps_pace(starved, now, fx);
+            if wants_more && self.may_begin(starved, now.mono) {
                 self.starve(starved, now.mono); // behind the others
             }
         }
     }
 
-    /// Takes endpoints out of the queue where nobody waits and nothing more is wanted: as long as it
-    /// is not empty, returns are slower everywhere.
+    /// Takes endpoints out of the queue where nobody waits and nothing more is wanted: as long as
+    /// it is not empty, returns are slower everywhere.
     pub(crate) fn dismiss_satisfied(&mut self) {
         let satisfied = |core: &Self| {
-            let mut starved = core.budget.starved.iter(&core.endpoints);
+            let mut starved = core.budget.starved.iter(&core.endpoints).take(MOST_LOOKED_AT);
             starved.find(|&at| core.endpoints.at(at).waiters.is_empty() && !core.wants_connect(at))
         };
         while let Some(at) = satisfied(self) {
@@ -223,15 +223,18 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// somebody waits, before one that only wants connections kept ready.
     fn first_in_need(&self, except: Option<u32>, mono: Stamp) -> Option<u32> {
         if self.budget.starved.is_empty()
-            || self.budget.connecting >= self.limits.max_connecting_total
+            || self.budget.attempts.len() >= self.limits.max_connecting_total
         {
             return None;
         }
         let is_free = self.budget.permits.is_available();
         let has_room = is_free || self.spare().is_some();
+        if !has_room {
+            return None; // not worth a walk through all of them
+        }
         let could_begin = |at: &u32| Some(*at) != except && self.may_begin(*at, mono);
         let starved = || self.budget.starved.iter(&self.endpoints).filter(could_begin);
-        let in_need = starved().find(|&at| has_room && self.unserved(at) > 0);
+        let in_need = starved().find(|&at| self.unserved(at) > 0);
         in_need.or_else(|| starved().find(|&at| is_free && self.wants_connect(at)))
     }
 
@@ -239,8 +242,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn may_begin(&self, endpoint: u32, mono: Stamp) -> bool {
         let place = self.endpoints.at(endpoint);
         place.retry_at.is_none_or(|at| at <= mono)
+            && place.paced_until().is_none_or(|at| at <= mono)
             && !place.is_pausing(mono)
-            && place.connecting < self.limits.max_connecting
-            && place.total() < self.limits.max_per_endpoint
+            && place.has_room_to_connect()
     }
 }

@@ -3,25 +3,41 @@
 use std::time::Duration;
 
 use crate::clock::Stamp;
+use crate::config::Caps;
 use crate::core::entry::STACK;
 use crate::core::slab::{Linked, Links, List};
 use crate::core::stats::Counters;
 use crate::error::ConnectFailure;
 use crate::sync::Arc;
 
+/// The queue of endpoints that wait for room under the pool's limits.
+pub(crate) const STARVED: usize = 0;
+/// The list of endpoints where nothing happened when they were last looked at.
+pub(crate) const VACANT: usize = 1;
+
 #[derive(Debug)]
 pub(crate) struct EndpointCore<W> {
+    pub(crate) caps: Caps,
+    /// They were set for this endpoint alone, and must not be forgotten.
+    pub(crate) has_own_caps: bool,
+    /// It has more connections than its limits allow, which were lowered: those that come back end.
+    pub(crate) is_over: bool,
     /// Idle connections, newest at the back.
     pub(crate) idle: List<STACK>,
-    /// Blocked checkouts, oldest at the front.
+    /// Callers that wait, oldest at the front.
     pub(crate) waiters: List<0>,
     /// How many of the waiters were told to look again. While one is neither told nor past its
     /// deadline, told ≥ idle.
     pub(crate) told: usize,
     pub(crate) in_use: usize,
-    pub(crate) connecting: usize,
+    /// Attempts to connect, in the order they began.
+    pub(crate) attempts: List<STACK>,
+    /// When the last one began; nothing once it has ended.
+    pub(crate) begun_at: Option<Stamp>,
+    /// How many attempts were called off and have not ended.
+    pub(crate) called_off: usize,
     pub(crate) checking: usize,
-    /// Of those, how many never returned but keep their permits.
+    /// Of attempts and checks, how many never returned but keep their permits.
     pub(crate) stuck_connects: usize,
     pub(crate) stuck_checks: usize,
     /// How many attempts were abandoned and have not returned.
@@ -56,19 +72,27 @@ pub(crate) struct EndpointCore<W> {
     /// Since when it waits for room under the pool's limits, in the queue of starved endpoints.
     pub(crate) starved_since: Option<Stamp>,
     pub(crate) starved: Links,
+    /// It is in the list of endpoints where nothing happens.
+    pub(crate) is_vacant: bool,
+    pub(crate) vacant: Links,
     pub(crate) checkouts: u64,
     /// Of everything off the fast path; elsewhere, so that what the fast path touches stays small.
     pub(crate) counters: Box<Counters>,
 }
 
 impl<W> EndpointCore<W> {
-    pub(crate) fn new(wall: Stamp) -> Self {
+    pub(crate) fn new(caps: Caps, wall: Stamp) -> Self {
         Self {
+            caps,
+            has_own_caps: false,
+            is_over: false,
             idle: List::new(),
             waiters: List::new(),
             told: 0,
             in_use: 0,
-            connecting: 0,
+            attempts: List::new(),
+            begun_at: None,
+            called_off: 0,
             checking: 0,
             stuck_connects: 0,
             stuck_checks: 0,
@@ -89,6 +113,8 @@ impl<W> EndpointCore<W> {
             last_used: wall,
             starved_since: None,
             starved: Links::NONE,
+            is_vacant: false,
+            vacant: Links::NONE,
             checkouts: 0,
             counters: Box::default(),
         }
@@ -99,12 +125,48 @@ impl<W> EndpointCore<W> {
     }
 
     pub(crate) fn total(&self) -> usize {
-        self.idle.len() + self.in_use + self.connecting + self.checking
+        self.idle.len() + self.in_use + self.connecting() + self.checking
+    }
+
+    pub(crate) fn connecting(&self) -> usize {
+        self.attempts.len()
+    }
+
+    /// Attempts that may yet bring a connection.
+    pub(crate) fn promising(&self) -> usize {
+        self.connecting() - self.stuck_connects - self.called_off
+    }
+
+    /// Checks and settles that may yet bring a connection back.
+    pub(crate) fn returning(&self) -> usize {
+        self.checking - self.stuck_checks
     }
 
     /// What can serve a waiter, now or soon.
     pub(crate) fn coming(&self) -> usize {
-        self.idle.len() + self.connecting + self.checking - self.stuck()
+        self.idle.len() + self.promising() + self.returning()
+    }
+
+    /// What is to be idle here, beyond what waiters need.
+    pub(crate) fn kept_idle(&self) -> usize {
+        if self.kept { self.caps.min_idle } else { 0 }
+    }
+
+    /// How many could serve a caller, now or soon, or hold one up for no longer than they are used.
+    pub(crate) fn live(&self) -> usize {
+        self.idle.len() + self.in_use + self.returning()
+    }
+
+    /// The connection that was idle longest, if more are than its limits allow.
+    pub(crate) fn surplus(&self) -> Option<u32> {
+        let is_over = self.idle.len() > self.caps.max_idle_per_endpoint
+            || self.total() > self.caps.max_per_endpoint;
+        self.idle.front().filter(|_| is_over)
+    }
+
+    /// Its own limits allow another attempt.
+    pub(crate) fn has_room_to_connect(&self) -> bool {
+        self.connecting() < self.caps.max_connecting && self.total() < self.caps.max_per_endpoint
     }
 
     /// Connections that exist: idle, in use or being checked.
@@ -112,15 +174,13 @@ impl<W> EndpointCore<W> {
         self.idle.len() + self.in_use + self.checking
     }
 
-    /// Nothing at all happens here, nor is about to, and there is nothing to remember: it could be
-    /// forgotten.
-    pub(crate) fn is_unused(&self, mono: Stamp) -> bool {
+    /// Nothing at all happens here, nor is about to.
+    pub(crate) fn is_unused(&self) -> bool {
         self.total() == 0
             && self.waiters.is_empty()
             && self.watchers.is_empty()
             && self.abandoned == 0
             && self.retry_timer.is_none()
-            && self.retry_at.is_none_or(|at| at <= mono)
     }
 
     /// Nobody waits, and it is not yet time for what is only to be kept ready.
@@ -144,11 +204,20 @@ impl<W> EndpointCore<W> {
     }
 }
 
-impl<W> Linked<0> for EndpointCore<W> {
+impl<W> Linked<STARVED> for EndpointCore<W> {
     fn links(&self) -> &Links {
         &self.starved
     }
     fn links_mut(&mut self) -> &mut Links {
         &mut self.starved
+    }
+}
+
+impl<W> Linked<VACANT> for EndpointCore<W> {
+    fn links(&self) -> &Links {
+        &self.vacant
+    }
+    fn links_mut(&mut self) -> &mut Links {
+        &mut self.vacant
     }
 }

@@ -6,9 +6,10 @@ use crate::core::slab::{Linked, Links, Token};
 use crate::error::Phase;
 use crate::observe::CloseReason;
 
-/// The list of an endpoint's idle connections.
+/// The list of an endpoint's idle connections, and that of its attempts.
 pub(crate) const STACK: usize = 0;
-/// The list of all idle connections, in the order they came back.
+/// The list of all idle connections, in the order they came back, and that of all attempts, in the
+/// order they began.
 pub(crate) const USED: usize = 1;
 
 #[derive(Debug)]
@@ -53,12 +54,23 @@ pub(crate) enum State {
 pub(crate) enum Attempt {
     /// It waits for a thread.
     Queued,
+    /// It waits for the addresses of its name, without a thread.
+    Resolving,
     /// A thread has it. If it can be interrupted, there is a socket to shut down.
     Running { phase: Phase, interruptible: bool },
     /// Its deadline has passed and its socket was shut down; it should return at once.
     Interrupted,
+    /// Nobody wanted it any more and others needed its room. What comes of it is no failure.
+    CalledOff,
     /// It did not return, and too many were abandoned already: it keeps its permit.
     Stuck,
+}
+
+impl Attempt {
+    /// Nobody need wait for what comes of it: it is past its deadline for good, or called off.
+    pub(crate) const fn is_lost(self) -> bool {
+        matches!(self, Self::Stuck | Self::CalledOff)
+    }
 }
 
 impl<T> Linked<STACK> for Entry<T> {

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! Which file does what: `checkout` serves callers, `checkin` takes connections back, `connect`
-//! decides when to open more, `attempt` what comes of it, `upkeep` keeps time and ends things.
+//! decides when to open more, `pace` how fast, `attempt` what comes of it, `upkeep` keeps time and
+//! ends things, `vacancy` knows which endpoints can be forgotten.
 
 mod attempt;
 mod budget;
@@ -25,6 +26,7 @@ mod connect;
 mod effects;
 mod endpoint;
 mod entry;
+mod pace;
 mod permits;
 mod slab;
 #[cfg(test)]
@@ -34,6 +36,7 @@ mod stats;
 mod tests;
 mod timers;
 mod upkeep;
+mod vacancy;
 mod waiters;
 
 pub use self::stats::Stats;
@@ -44,6 +47,8 @@ pub(crate) use self::connect::RETRY_PAUSE;
 pub(crate) use self::effects::{Action, Answer, Closing, Effects, Upkeep};
 pub(crate) use self::entry::{Grant, Lease};
 pub(crate) use self::slab::{Cut, Slab, Token};
+pub(crate) use self::vacancy::Fate;
+pub(crate) use self::waiters::{Manner, Terms};
 
 use crate::clock::{Now, Stamp, nanos};
 use crate::config::Limits;
@@ -84,7 +89,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let idle = limits.idle_timeout.map_or(u64::MAX, nanos);
         let check = limits.check_after.map_or(u64::MAX, nanos);
         Self {
-            budget: Budget::new(limits.max_total),
+            budget: Budget { keeps_some: limits.min_idle > 0, ..Budget::new(limits.max_total) },
             limits,
             endpoints: Slab::new(),
             // Of two pools that follow each other, tokens differ in their generations, too.
@@ -100,37 +105,15 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     }
 
     pub(crate) fn add_endpoint(&mut self, wall: Stamp) -> u32 {
-        self.endpoints.insert(EndpointCore::new(wall)).index
+        let endpoint = self.endpoints.insert(EndpointCore::new(self.limits.caps(), wall)).index;
+        self.note_vacancy(endpoint);
+        endpoint
     }
 
     /// The event loop keeps the deadlines of an endpoint's attempts, as long as it has them. The
     /// reaper need not be woken for each then, nor look when most have long succeeded.
     pub(crate) fn leave_deadlines_to_loop(&mut self, endpoint: u32) {
         self.endpoints.at_mut(endpoint).begins_in_loop = true;
-    }
-
-    /// Forgets an endpoint that nobody can name any more; false if it is not unused.
-    pub(crate) fn forget_endpoint(
-        &mut self,
-        endpoint: u32,
-        mono: Stamp,
-        fx: &mut Effects<T, W>,
-    ) -> bool {
-        let place = self.endpoints.at(endpoint);
-        let is_kept = place.kept && self.limits.min_idle > 0;
-        if is_kept || !place.is_unused(mono) {
-            return false;
-        }
-        self.no_longer_starved(endpoint);
-        let token = self.endpoints.token(endpoint);
-        if let Some(place) = self.endpoints.remove(token) {
-            self.forgotten.add(&place.counters);
-            self.forgotten.checkouts += place.checkouts;
-            if let Some((failure, _)) = place.failure {
-                fx.act(Action::Forget(failure));
-            }
-        }
-        true
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -147,10 +130,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         Counts {
             idle: place.idle.len(),
             in_use: place.in_use,
-            connecting: place.connecting,
+            connecting: place.connecting(),
             checking: place.checking,
             waiting: place.waiters.len(),
-            limit: self.limits.max_per_endpoint,
+            limit: place.caps.max_per_endpoint,
             pool: (self.budget.permits.taken(), self.budget.permits.most()),
             abandoned: place.abandoned,
             stuck: place.stuck(),
@@ -176,7 +159,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         for place in self.endpoints.iter() {
             counts.idle += place.idle.len();
             counts.in_use += place.in_use;
-            counts.connecting += place.connecting;
+            counts.connecting += place.connecting();
             counts.checking += place.checking;
             counts.waiting += place.waiters.len();
             counts.abandoned += place.abandoned;
@@ -201,9 +184,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
             State::InUse => place.in_use -= 1,
             State::Connecting(attempt) => {
-                place.connecting -= 1;
-                self.budget.connecting -= 1;
                 place.stuck_connects -= usize::from(attempt == Attempt::Stuck);
+                let was_called_off = usize::from(attempt == Attempt::CalledOff);
+                place.called_off -= was_called_off;
+                self.budget.called_off -= was_called_off;
+                self.end_attempt(index);
             }
             State::Checking(attempt) => {
                 place.checking -= 1;
@@ -215,6 +200,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         let entry = self.entries.remove(token).expect("bug: the entry was there a moment ago");
         self.budget.permits.give_back(entry.permit);
+        self.note_vacancy(entry.endpoint);
         (entry.conn, entry.endpoint, entry.born)
     }
 
@@ -229,19 +215,22 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// Sets or clears an entry's timer.
     fn set_timer(&mut self, index: u32, at: Option<Stamp>, fx: &mut Effects<T, W>) {
-        let entry = self.entries.at_mut(index);
-        let before = std::mem::replace(&mut entry.timer, at);
-        if let Some(before) = before {
-            self.timers.cancel(before, Timer::Entry(index));
-        }
+        self.clear_timer(index);
         if let Some(at) = at {
+            self.entries.at_mut(index).timer = Some(at);
             self.timers.set(at, Timer::Entry(index));
             self.look_by(at, fx);
         }
     }
 
+    fn clear_timer(&mut self, index: u32) {
+        if let Some(before) = self.entries.at_mut(index).timer.take() {
+            self.timers.cancel(before, Timer::Entry(index));
+        }
+    }
+
     /// The reaper must look at `at` at the latest.
-    fn look_by(&mut self, at: Stamp, fx: &mut Effects<T, W>) {
+    pub(crate) fn look_by(&mut self, at: Stamp, fx: &mut Effects<T, W>) {
         if at < self.timers.look_at {
             self.timers.look_at = at;
             fx.act(Action::WakeReaper);
@@ -251,17 +240,25 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// Ends every transition off the fast path at `endpoint`: whatever came free goes to whoever
     /// waited longest for it, there or elsewhere, and whoever should look again is told.
     fn rebalance(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+        self.note_vacancy(endpoint);
+        let place = self.endpoints.at_mut(endpoint);
+        place.is_over &= place.total() > place.caps.max_per_endpoint;
         if self.is_closed {
             if self.entries.len() == 0 {
                 fx.hints.extend(self.drainers.iter().cloned());
             }
             return;
         }
-        self.serve_starved(Some(endpoint), now, fx);
-        self.pump(endpoint, now, fx);
-        self.serve_starved(None, now, fx);
-        self.dismiss_satisfied();
-        self.tell(endpoint, now, fx);
+        loop {
+            self.serve_starved(Some(endpoint), now, fx);
+            self.pump(endpoint, now, fx);
+            self.serve_starved(None, now, fx);
+            self.make_way(now, fx);
+            self.dismiss_satisfied();
+            if !self.tell(endpoint, now, fx) {
+                break; // else a request has taken what was idle, and more may be needed
+            }
+        }
         let watchers = &self.endpoints.at(endpoint).watchers;
         fx.hints.extend(watchers.iter().cloned());
     }

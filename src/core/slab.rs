@@ -246,6 +246,23 @@ impl<const L: usize> List<L> {
         self.len += 1;
     }
 
+    /// Puts a node in front of one that is in this list.
+    pub(crate) fn insert_before<N: Linked<L>>(
+        &mut self,
+        slab: &mut Slab<N>,
+        next: u32,
+        index: u32,
+    ) {
+        let prev = std::mem::replace(&mut slab.at_mut(next).links_mut().prev, index);
+        *slab.at_mut(index).links_mut() = Links { prev, next };
+        if prev == END {
+            self.head = index;
+        } else {
+            slab.at_mut(prev).links_mut().next = index;
+        }
+        self.len += 1;
+    }
+
     /// Takes out a node that is in this list.
     #[inline(always)]
     pub(crate) fn remove<N: Linked<L>>(&mut self, slab: &mut Slab<N>, index: u32) {
@@ -340,6 +357,25 @@ mod tests {
         assert_eq!(slab.len(), 0);
         assert_eq!(slab.places.capacity(), 0);
         assert_eq!(slab.insert(7).generation, 10_001, "no stale token finds the new place");
+    }
+
+    #[test]
+    fn a_node_is_put_in_front_of_the_first_or_of_one_in_the_middle() {
+        let mut slab = Slab::new();
+        let mut list = List::<0>::new();
+        let add = |slab: &mut Slab<Node>| slab.insert(Node(Links::NONE)).index;
+        let [first, last] = [add(&mut slab), add(&mut slab)];
+        list.push_back(&mut slab, first);
+        list.push_back(&mut slab, last);
+        let [front, middle] = [add(&mut slab), add(&mut slab)];
+        list.insert_before(&mut slab, first, front);
+        list.insert_before(&mut slab, last, middle);
+        assert_eq!(list.iter(&slab).collect::<Vec<_>>(), [front, first, middle, last]);
+        assert_eq!((list.front(), list.back(), list.len()), (Some(front), Some(last), 4));
+        // Their neighbours know it, too.
+        list.remove(&mut slab, first);
+        list.remove(&mut slab, front);
+        assert_eq!(list.iter(&slab).collect::<Vec<_>>(), [middle, last]);
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 let is_in_loop = match attempt {
                     Attempt::Queued => entry.timer.is_none(),
                     Attempt::Running { phase, .. } => phase == Phase::Connect,
-                    Attempt::Interrupted | Attempt::Stuck => false,
+                    _ => false,
                 };
                 attempt != Attempt::Stuck && !(place.begins_in_loop && is_in_loop)
             }
@@ -78,15 +78,21 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.count(endpoint, |entry| {
                 matches!(entry.state, Connecting(Attempt::Stuck) | Checking(Attempt::Stuck))
             }),
+            self.count(endpoint, |entry| entry.state == Connecting(Attempt::CalledOff)),
         ];
-        let [idle, in_use] = [place.idle.len(), place.in_use];
-        let noted = [idle, in_use, place.connecting, place.checking, place.stuck()];
-        assert_eq!(noted, counted, "idle, in use, connecting, checking, stuck at {endpoint}");
-        let limits = &self.limits;
-        assert!(place.total() <= limits.max_per_endpoint, "max_per_endpoint at {endpoint}");
-        assert!(idle <= limits.max_idle_per_endpoint, "max_idle_per_endpoint at {endpoint}");
-        assert!(place.connecting <= limits.max_connecting, "max_connecting at {endpoint}");
-        assert!(place.waiters.len() <= limits.max_waiting, "max_waiting at {endpoint}");
+        let [idle, in_use, connecting] = [place.idle.len(), place.in_use, place.connecting()];
+        let noted = [idle, in_use, connecting, place.checking, place.stuck(), place.called_off];
+        let names = "idle, in use, connecting, checking, stuck, called off";
+        assert_eq!(noted, counted, "{names} at {endpoint}");
+        let caps = &place.caps;
+        let is_within = place.total() <= caps.max_per_endpoint;
+        assert!(is_within || place.is_over, "max_per_endpoint at {endpoint}");
+        assert!(idle == 0 || is_within, "idle beyond max_per_endpoint at {endpoint}");
+        assert!(idle <= caps.max_idle_per_endpoint, "max_idle_per_endpoint at {endpoint}");
+        assert!(
+            !place.is_unused() || place.is_vacant || place.has_own_caps,
+            "{endpoint} would never be forgotten"
+        );
         assert!(!place.watchers.is_empty() || place.warm_target == 0, "warm for nobody");
         let counters = &place.counters;
         let gone = counters.closed.iter().sum::<u64>() + counters.detached;
@@ -127,16 +133,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     }
 
     fn missing(&self, place: &EndpointCore<W>) -> usize {
-        let coming = place.idle.len() + place.connecting + place.checking - place.stuck();
-        place.waiters.len().saturating_sub(coming)
+        place.waiters.len().saturating_sub(place.coming())
     }
 
     fn is_free_to_begin(&self, place: &EndpointCore<W>, now: Now) -> bool {
         // With its timer set it begins when the reaper looks, be it late.
         place.retry_at.is_none_or(|at| at <= now.mono)
             && place.retry_timer.is_none()
-            && place.connecting < self.limits.max_connecting
-            && place.total() < self.limits.max_per_endpoint
+            && place.has_room_to_connect()
     }
 
     /// No wake-up is lost: where a waiter has nothing on its way, something is in the way whose
@@ -151,8 +155,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         let is_in_the_way = place.retry_timer.is_some()
             || place.starved_since.is_some()
-            || place.connecting >= self.limits.max_connecting
-            || place.total() >= self.limits.max_per_endpoint;
+            || !place.has_room_to_connect();
         assert!(
             is_in_the_way || place.told > 0,
             "at {endpoint} {} wait, nothing comes and nothing is in the way: {:?}",
@@ -175,7 +178,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             let has_reason = !place.waiters.is_empty() || self.wants_connect(at);
             assert!(has_reason, "{at} starves and nobody there wants anything");
         }
-        if self.budget.connecting >= self.limits.max_connecting_total {
+        if self.budget.attempts.len() >= self.limits.max_connecting_total {
             return;
         }
         let is_ready = |at: &&u32| {
@@ -184,6 +187,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         };
         let Some(&ready) = starved.iter().find(is_ready) else { return };
         assert!(!self.budget.permits.is_available(), "{ready} starves while there is room");
+        let is_left = self.budget.called_off == 0 && self.unwanted().is_some();
+        assert!(!is_left, "{ready} starves while an attempt goes on that nobody wants");
         for index in self.budget.idle.iter(&self.entries) {
             let theirs = self.entries.at(index).endpoint;
             let is_wanted = !self.endpoints.at(theirs).waiters.is_empty();
@@ -196,13 +201,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let sum = |of: fn(&EndpointCore<W>) -> usize| self.endpoints.iter().map(of).sum::<usize>();
         assert_eq!(budget.permits.taken(), self.entries.len(), "an entry owns one permit");
         assert_eq!(budget.idle.len(), sum(|place| place.idle.len()), "idle");
-        assert_eq!(budget.connecting, sum(|place| place.connecting), "connecting");
+        assert_eq!(budget.attempts.len(), sum(EndpointCore::connecting), "connecting");
+        assert_eq!(budget.called_off, sum(|place| place.called_off), "called off");
         assert_eq!(budget.abandoned, sum(|place| place.abandoned), "abandoned");
         assert_eq!(budget.waiting, sum(|place| place.waiters.len()), "waiting");
         assert_eq!(budget.waiting, self.waiters.len(), "waiters and queues");
         assert!(self.entries.len() <= limits.max_total, "max_total");
         assert!(budget.idle.len() <= limits.max_idle, "max_idle");
-        assert!(budget.connecting <= limits.max_connecting_total, "max_connecting_total");
+        assert!(budget.attempts.len() <= limits.max_connecting_total, "max_connecting_total");
         assert!(budget.abandoned <= MOST_ABANDONED, "abandoned: {}", budget.abandoned);
         let stats = self.stats_of_all();
         let held = stats.idle() + stats.in_use() + stats.checking();

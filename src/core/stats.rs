@@ -13,6 +13,7 @@ pub(crate) struct Counters {
     pub(crate) refused: u64,
     pub(crate) detached: u64,
     pub(crate) abandoned: u64,
+    pub(crate) called_off: u64,
     pub(crate) closed: [u64; CloseReason::COUNT],
 }
 
@@ -31,6 +32,7 @@ impl Counters {
         self.refused += other.refused;
         self.detached += other.detached;
         self.abandoned += other.abandoned;
+        self.called_off += other.called_off;
         for (mine, theirs) in self.closed.iter_mut().zip(other.closed) {
             *mine += theirs;
         }
@@ -86,7 +88,7 @@ impl Stats {
         self.counts.total()
     }
 
-    /// Blocked checkouts.
+    /// Callers that wait: blocked checkouts, and requests.
     #[must_use]
     pub const fn waiting(&self) -> usize {
         self.counts.waiting
@@ -114,6 +116,13 @@ impl Stats {
     #[must_use]
     pub const fn connects_failed(&self) -> u64 {
         self.counters.failed
+    }
+
+    /// Attempts to connect that were called off so far: nobody waited for them any more, and their
+    /// room under the limits was needed.
+    #[must_use]
+    pub const fn connects_called_off(&self) -> u64 {
+        self.counters.called_off
     }
 
     /// Checkouts that met their deadline so far.
@@ -166,6 +175,9 @@ impl std::fmt::Display for Stats {
             self.connects_failed(),
             self.timed_out()
         )?;
+        if self.connects_called_off() > 0 {
+            write!(f, ", {} called off", self.connects_called_off())?;
+        }
         let closed = CloseReason::ALL.iter().filter(|&&reason| self.closed_for(reason) > 0);
         for (at, &reason) in closed.enumerate() {
             let lead = if at == 0 { "; closed:" } else { "," };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::{Now, Stamp, nanos};
+use crate::config::Caps;
 use crate::core::Core;
 use crate::core::effects::{Action, Answer, Effects};
 use crate::core::entry::{Attempt, State};
@@ -35,7 +36,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 Timer::Entry(index) => self.entry_due(index, now, fx),
                 Timer::Endpoint(endpoint) => {
                     self.endpoints.at_mut(endpoint).retry_timer = None;
-                    self.pump(endpoint, now, fx);
+                    self.rebalance(endpoint, now, fx);
                 }
             }
         }
@@ -86,7 +87,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// Notes where `min_idle` is to be kept up: where somebody holds a handle, or asked of late.
     fn note_kept(&mut self, now: Now, is_held: impl Fn(u32) -> bool) {
-        if self.limits.min_idle == 0 {
+        if !self.budget.keeps_some {
             return;
         }
         let limit = self.limits.idle_timeout.map_or(u64::MAX, nanos);
@@ -99,13 +100,44 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// Brings endpoints up to `min_idle`.
     fn refill(&mut self, now: Now, fx: &mut Effects<T, W>) {
-        if self.limits.min_idle == 0 || self.is_closed {
+        if !self.budget.keeps_some || self.is_closed {
             return;
         }
         let endpoints: Vec<u32> = self.endpoints.indexes().collect();
         for endpoint in endpoints {
             self.pump(endpoint, now, fx);
         }
+        self.make_way(now, fx);
+    }
+
+    /// Gives an endpoint limits of its own, or takes them away again. What is idle beyond them ends
+    /// at once, what is in use when it comes back.
+    pub(crate) fn set_caps(&mut self, endpoint: u32, caps: Caps, now: Now, fx: &mut Effects<T, W>) {
+        let has_own_caps = caps != self.limits.caps();
+        let place = self.endpoints.at_mut(endpoint);
+        (place.caps, place.has_own_caps) = (caps, has_own_caps);
+        let most = caps.max_per_endpoint.min(caps.max_idle_per_endpoint);
+        place.warm_target = place.warm_target.min(most);
+        if caps.min_idle > 0 {
+            (place.kept, place.last_used) = (true, now.wall);
+            self.budget.keeps_some = true;
+        }
+        while let Some(oldest) = self.endpoints.at(endpoint).surplus() {
+            self.end(oldest, None, CloseReason::Surplus, fx);
+        }
+        let place = self.endpoints.at_mut(endpoint);
+        place.is_over = place.total() > caps.max_per_endpoint;
+        self.rebalance(endpoint, now, fx);
+    }
+
+    /// This endpoint is to have idle connections kept ready, as long as it is used.
+    pub(crate) fn keeps(&self, endpoint: u32) -> bool {
+        self.endpoints.at(endpoint).caps.min_idle > 0
+    }
+
+    /// Some endpoint is to have idle connections kept ready.
+    pub(crate) fn keeps_some(&self) -> bool {
+        self.budget.keeps_some
     }
 
     /// A handle was made: from now on `min_idle` is kept up.
@@ -161,11 +193,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
             self.no_longer_starved(endpoint);
             self.end_idle(endpoint, CloseReason::PoolClosed, fx);
+            self.note_vacancy(endpoint);
         }
         let entries: Vec<u32> = self.entries.indexes().collect();
         for index in entries {
             match self.entries.at(index).state {
-                State::Connecting(Attempt::Queued) => {
+                State::Connecting(Attempt::Queued | Attempt::Resolving) => {
                     let token = self.entries.token(index);
                     self.take_out(index);
                     fx.act(Action::Withdraw(token));
@@ -204,11 +237,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         now: Now,
         fx: &mut Effects<T, W>,
     ) -> usize {
-        let limits = &self.limits;
+        let caps = self.endpoints.at(endpoint).caps;
         let wanted = wanted
-            .min(limits.max_per_endpoint)
-            .min(limits.max_idle_per_endpoint)
-            .min(limits.max_idle);
+            .min(caps.max_per_endpoint)
+            .min(caps.max_idle_per_endpoint)
+            .min(self.limits.max_idle);
         if self.is_closed {
             return wanted;
         }
@@ -226,21 +259,19 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let place = self.endpoints.at(endpoint);
         // With none open, being queued for room is as good as being on the way.
         let is_queued = place.open() == 0 && place.starved_since.is_some();
-        (place.open(), place.connecting > place.stuck_connects || is_queued)
+        (place.open(), place.promising() > 0 || is_queued)
     }
 
-    /// `warm` ends.
-    pub(crate) fn cool(&mut self, endpoint: u32, mailbox: &W) {
+    /// `warm` ends: what was begun for it alone is wanted no more.
+    pub(crate) fn cool(&mut self, endpoint: u32, mailbox: &W, now: Now, fx: &mut Effects<T, W>) {
         let place = self.endpoints.at_mut(endpoint);
         if let Some(at) = place.watchers.iter().position(|watcher| watcher == mailbox) {
             place.watchers.swap_remove(at);
         }
         if place.watchers.is_empty() {
             place.warm_target = 0;
-            if self.unserved(endpoint) == 0 {
-                self.no_longer_starved(endpoint);
-            }
         }
+        self.rebalance(endpoint, now, fx);
     }
 
     /// The last failure of an endpoint, for an error.
@@ -278,14 +309,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return false;
         };
         match attempt {
-            Attempt::Queued => !self.is_closed,
+            Attempt::Queued | Attempt::Resolving => !self.is_closed,
             Attempt::Running { .. } => true,
-            Attempt::Interrupted | Attempt::Stuck => false,
+            Attempt::Interrupted | Attempt::CalledOff | Attempt::Stuck => false,
         }
-    }
-
-    /// True if the entry still belongs to whoever was given this token.
-    pub(crate) fn is_current(&self, token: Token) -> bool {
-        self.entries.get(token).is_some()
     }
 }

@@ -1,4 +1,4 @@
-//! Blocked checkouts.
+//! Who waits for a connection.
 
 use crate::clock::Stamp;
 use crate::core::slab::{Linked, Links};
@@ -12,9 +12,31 @@ pub(crate) struct Waiter<W> {
     pub(crate) endpoint: u32,
     pub(crate) arrived: Stamp,
     pub(crate) deadline: Stamp,
+    pub(crate) manner: Manner,
     /// It was told to look again and has not looked yet.
     pub(crate) told: bool,
     pub(crate) links: Links,
+}
+
+/// On what terms somebody asks for a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// When it asked before, if what it was given then turned out to be of no use: it goes back to
+    /// its place in the queue.
+    pub(crate) asked_at: Option<Stamp>,
+    pub(crate) deadline: Stamp,
+    pub(crate) manner: Manner,
+}
+
+/// How a waiter waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// A thread that waits for a connection, or for the news that none can be opened.
+    Eager,
+    /// A thread that waits an outage out, as long as its deadline allows.
+    Patient,
+    /// Nobody looks on its behalf: it is never told, but answered with what is idle.
+    Request,
 }
 
 impl<W> Waiter<W> {

@@ -162,7 +162,7 @@ impl<C: Connector> Attempt<C> {
         }
         let is_wanted = Box::new({
             let (home, token) = (Arc::clone(home), self.token);
-            move || home.shared.is_wanted(home.place, token)
+            move || home.shared.is_wanted(token)
         });
         let mut opening = Opening::new(socket, deadline, is_wanted);
         let opened = shared.connector.open(&home.key, &mut opening);
@@ -233,7 +233,7 @@ impl<C: Connector> Attempt<C> {
     /// The end of it.
     fn end(&mut self, result: Result<Boxed<C>, Arc<ConnectFailure>>) {
         let Some(home) = self.home.take() else { return };
-        home.shared.finish_connect(&home, self.token, result);
+        let _news = home.shared.finish_connect(&home, self.token, result);
         self.tie.crew.let_go(home, self.tie.pool);
     }
 

@@ -240,6 +240,11 @@ impl Error {
         self
     }
 
+    /// The failed attempt in it, which may hold a connector's own error.
+    pub(crate) fn into_failure(self) -> Option<Arc<ConnectFailure>> {
+        self.0.failure.map(|(failure, _)| failure)
+    }
+
     /// What went wrong, in one word.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

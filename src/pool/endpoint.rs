@@ -3,13 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::config::EndpointLimits;
 use crate::connector::Connector;
 use crate::core::Stats;
 use crate::error::Error;
 use crate::guard::PooledConn;
 use crate::key::One;
 use crate::pool::Pool;
-use crate::pool::handle::{Handle, checkout, try_checkout};
+use crate::pool::handle::{Handle, checkout, checkout_patiently, request, try_checkout};
+use crate::request::Request;
 use crate::shared::Home;
 use crate::sync::Arc;
 
@@ -73,6 +75,41 @@ impl<C: Connector> Endpoint<C> {
         try_checkout(&self.handle, Arc::clone(&self.home))
     }
 
+    /// Begins a checkout to be awaited later. See [`Pool::request`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::request`], but for the name.
+    pub fn request(&self) -> Result<Request<C>, Error> {
+        request(&self.handle, Arc::clone(&self.home))
+    }
+
+    /// Gives this endpoint limits of its own, in place of those it had before.
+    ///
+    /// They hold from now on, for as long as the pool lives. If they fall, what is idle beyond them
+    /// is closed at once, what is in use when it comes back
+    /// ([`Surplus`](crate::CloseReason::Surplus)); if they rise, whoever waits is served.
+    /// [`EndpointLimits::new`] takes them away again.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) if they contradict each other or the pool's: those that
+    /// were in force stay. [`Closed`](crate::ErrorKind::Closed).
+    /// [`Connect`](crate::ErrorKind::Connect) if connections are to be kept ready and no thread
+    /// could be started for that.
+    pub fn set_limits(&self, limits: EndpointLimits) -> Result<(), Error> {
+        let shared = &self.handle.shared;
+        let caps = limits.settle(&shared.settings.limits)?;
+        if shared.is_closed() || self.handle.is_orphaned() {
+            return Err(Error::closed());
+        }
+        if caps.min_idle > 0 {
+            self.handle.start()?;
+        }
+        shared.set_caps(&self.home, caps);
+        Ok(())
+    }
+
     /// Opens connections ahead of need, until `count` are open (idle, in use or being checked).
     ///
     /// Returns how many are: fewer than `count` if the limits, the deadline or failures came first.
@@ -109,6 +146,11 @@ impl<C: Connector> Endpoint<C> {
     #[cfg(test)]
     pub(crate) fn told(&self) -> usize {
         self.handle.shared.told(&self.home)
+    }
+
+    /// A checkout that no outage ends before its deadline.
+    pub(crate) fn get_patiently(&self, timeout: Duration) -> Result<PooledConn<C>, Error> {
+        checkout_patiently(&self.handle, Arc::clone(&self.home), timeout)
     }
 
     pub(crate) fn checkout_timeout(&self) -> Duration {

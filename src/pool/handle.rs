@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use crate::connector::Connector;
+use crate::core::Manner;
 use crate::driver::{Driver, Tie};
 use crate::error::Error;
 use crate::guard::PooledConn;
+use crate::request::Request;
 use crate::shared::{Home, Shared};
-use crate::sync::{Arc, Gate, OnceLock};
+use crate::sync::{self, Arc, Gate, OnceLock};
 
-/// What [`Pool`](super::Pool)s and [`Endpoint`](super::Endpoint)s hold. Its drop, with the last of them, closes the pool.
+/// What [`Pool`](super::Pool)s and [`Endpoint`](super::Endpoint)s hold. Its drop, with the last of
+/// them, closes the pool.
 pub(super) struct Handle<C: Connector> {
     pub(super) tie: OnceLock<Arc<Tie>>,
     /// Dropped before `shared`: its threads must not end up with the last of that.
@@ -76,7 +79,10 @@ pub(super) fn checkout<C: Connector>(
 ) -> Result<PooledConn<C>, Error> {
     match home.checkout_fast() {
         Some(held) => Ok(PooledConn::new(held, home)),
-        None => checkout_slow(handle, home, timeout),
+        None => {
+            let timeout = timeout.unwrap_or(home.shared.settings.checkout_timeout);
+            checkout_slow(handle, home, timeout, Manner::Eager)
+        }
     }
 }
 
@@ -85,12 +91,38 @@ pub(super) fn checkout<C: Connector>(
 fn checkout_slow<C: Connector>(
     handle: &Handle<C>,
     home: Arc<Home<C>>,
-    timeout: Option<Duration>,
+    timeout: Duration,
+    manner: Manner,
 ) -> Result<PooledConn<C>, Error> {
     handle.start()?;
-    let timeout = timeout.unwrap_or(home.shared.settings.checkout_timeout);
-    let held = home.checkout_slow(timeout)?;
+    let held = home.checkout_slow(timeout, manner)?;
     Ok(PooledConn::new(held, home))
+}
+
+/// A checkout that no outage ends before its deadline.
+pub(super) fn checkout_patiently<C: Connector>(
+    handle: &Handle<C>,
+    home: Arc<Home<C>>,
+    timeout: Duration,
+) -> Result<PooledConn<C>, Error> {
+    match home.checkout_fast() {
+        Some(held) => Ok(PooledConn::new(held, home)),
+        None => checkout_slow(handle, home, timeout, Manner::Patient),
+    }
+}
+
+pub(super) fn request<C: Connector>(
+    handle: &Handle<C>,
+    home: Arc<Home<C>>,
+) -> Result<Request<C>, Error> {
+    if sync::must_not_wait_for(home.shared.id) {
+        return Err(Error::rejected().at(&home.label));
+    }
+    if let Some(held) = home.checkout_fast() {
+        return Ok(Request::answered(home, held));
+    }
+    handle.start()?;
+    Request::ask(home)
 }
 
 pub(super) fn try_checkout<C: Connector>(

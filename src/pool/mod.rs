@@ -15,7 +15,8 @@ use crate::driver::Driver;
 use crate::error::Error;
 use crate::guard::PooledConn;
 use crate::key::{Name, One};
-use crate::pool::handle::{Handle, checkout, try_checkout};
+use crate::pool::handle::{Handle, checkout, request, try_checkout};
+use crate::request::Request;
 use crate::shared::Shared;
 use crate::sync::Arc;
 
@@ -123,9 +124,26 @@ impl<C: Connector> Pool<C> {
         Ok(home.and_then(|home| try_checkout(&self.0, home)))
     }
 
+    /// Begins a checkout to be awaited later, beside other things: see [`Request`].
+    ///
+    /// Never waits. Takes an idle connection if there is one, opens another if there is room, and
+    /// else waits its turn beside blocked callers, until it is answered or dropped.
+    ///
+    /// # Errors
+    ///
+    /// What is known at once, as [`get`](Pool::get): [`Config`](crate::ErrorKind::Config),
+    /// [`Saturated`](crate::ErrorKind::Saturated), [`Rejected`](crate::ErrorKind::Rejected),
+    /// [`Closed`](crate::ErrorKind::Closed), and [`Connect`](crate::ErrorKind::Connect) if an
+    /// attempt failed a moment ago. Everything else arrives as the answer.
+    pub fn request<N: Name<C::Key> + ?Sized>(&self, name: &N) -> Result<Request<C>, Error> {
+        let home = self.0.shared.find(name)?;
+        request(&self.0, home)
+    }
+
     /// A handle to one endpoint: saves looking up its name, and keeps the pool open.
     ///
-    /// If [`min_idle`](crate::Builder::min_idle) is set, connections begin to be opened.
+    /// If [`min_idle`](crate::Builder::min_idle) is set, for all endpoints or for
+    /// [this one](Endpoint::set_limits), connections begin to be opened.
     ///
     /// # Errors
     ///
@@ -133,7 +151,7 @@ impl<C: Connector> Pool<C> {
     /// [`Closed`](crate::ErrorKind::Closed).
     pub fn endpoint<N: Name<C::Key> + ?Sized>(&self, name: &N) -> Result<Endpoint<C>, Error> {
         let home = self.0.shared.find(name)?;
-        if self.0.shared.settings.limits.min_idle > 0 {
+        if self.0.shared.keeps(&home) {
             self.0.start()?;
             self.0.shared.keep(&home);
         }

@@ -1,13 +1,15 @@
 //! Acting out what was decided, after the lock.
 
+use std::cell::Cell;
+
 use smallvec::SmallVec;
 
 use crate::clock::{self, Deadline, Stamp};
 use crate::connector::Connector;
 use crate::core::{Action, Closing, Effects, Token};
-use crate::error::{ConnectFailure, Phase};
+use crate::error::{ConnectFailure, Error, Phase};
 use crate::observe::{CloseReason, Closed};
-use crate::shared::seat::Mailbox;
+use crate::shared::seat::{Mailbox, Reply};
 use crate::shared::{Boxed, Event, Home, Shared, guarded};
 use crate::sync::{self, Arc, Ordering};
 use crate::sys::OwnedFd;
@@ -18,11 +20,78 @@ pub(super) struct Deeds<C: Connector> {
     pub(super) homes: SmallVec<[Option<Arc<Home<C>>>; 2]>,
     /// For each action that interrupts, the duplicate of its socket if there is one.
     pub(super) interrupted: SmallVec<[(Token, Option<OwnedFd>); 1]>,
+    pub(super) replies: SmallVec<[Reply<Boxed<C>>; 1]>,
+}
+
+/// How deep actions may be nested that decide on others.
+const MOST_NESTED: u32 = 8;
+
+thread_local! {
+    /// For which pool this thread acts at the moment, and how deep. From one pool it may come to
+    /// another, through people's code: there it begins anew.
+    static ACTING: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+}
+
+/// That this thread acts for a pool, or runs people's code and does not.
+pub(super) struct Acting {
+    before: (u64, u32),
+    depth: u32,
+}
+
+impl Acting {
+    fn begin(pool: u64) -> Self {
+        let before = ACTING.try_with(Cell::get).unwrap_or_default();
+        let depth = if before.0 == pool { before.1 + 1 } else { 1 };
+        let _ended = ACTING.try_with(|acting| acting.set((pool, depth)));
+        Self { before, depth }
+    }
+
+    /// People's code may wait for the pool: what is decided then must be done at once, however deep
+    /// this thread is.
+    pub(super) fn pause() -> Self {
+        Self::begin(0)
+    }
+}
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        let _ended = ACTING.try_with(|acting| acting.set(self.before));
+    }
+}
+
+impl<C: Connector> Deeds<C> {
+    pub(super) fn new() -> Self {
+        Self {
+            fx: Effects::new(),
+            homes: SmallVec::new(),
+            interrupted: SmallVec::new(),
+            replies: SmallVec::new(),
+        }
+    }
 }
 
 impl<C: Connector> Shared<C> {
+    /// What is done may decide more, which is done at once; but not ever deeper. Where many wait
+    /// for room, each of a hundred attempts that fail as they begin makes way for the next.
     pub(super) fn act(&self, deeds: Deeds<C>) {
-        let Deeds { fx, homes, interrupted } = deeds;
+        let acting = Acting::begin(self.id);
+        if acting.depth > MOST_NESTED {
+            self.backlog.lock().push_back(deeds);
+            return;
+        }
+        self.act_on(deeds);
+        if acting.depth < MOST_NESTED {
+            return;
+        }
+        loop {
+            let next = self.backlog.lock().pop_front();
+            let Some(deeds) = next else { return };
+            self.act_on(deeds);
+        }
+    }
+
+    fn act_on(&self, deeds: Deeds<C>) {
+        let Deeds { fx, homes, interrupted, replies } = deeds;
         for mailbox in fx.hints {
             mailbox.unpark();
         }
@@ -68,13 +137,16 @@ impl<C: Connector> Shared<C> {
                 }
             }
         }
+        for (desk, answer) in replies {
+            desk.answer(answer);
+        }
     }
 
     /// Drops a failure, and with the last of it the connector's own error: not where nothing may
     /// block.
-    fn forget_failure(&self, failure: Arc<ConnectFailure>) {
+    pub(super) fn forget_failure(&self, failure: Arc<ConnectFailure>) {
         match self.hands() {
-            Some(hands) if !self.is_plain && sync::must_not_block() => {
+            Some(hands) if sync::must_not_block() => {
                 if let Some(last) = Arc::into_inner(failure) {
                     hands.let_go(Box::new(last));
                 }
@@ -84,6 +156,13 @@ impl<C: Connector> Shared<C> {
                     log::error!("the drop of a connector's error panicked: {panic}");
                 }
             }
+        }
+    }
+
+    /// Drops an error that nobody wants.
+    pub(crate) fn forget_error(&self, error: Error) {
+        if let Some(failure) = error.into_failure() {
+            self.forget_failure(failure);
         }
     }
 

@@ -22,20 +22,30 @@ impl<C: Connector> Shared<C> {
         self.state.lock().core.advance_attempt(token, phase, false)
     }
 
+    /// The attempt waits for the addresses of its name; false if it need not go on.
+    pub(crate) fn await_name(&self, token: Token) -> bool {
+        let now = Now::read();
+        self.transact(|core, fx| core.await_name(token, now, fx))
+    }
+
     /// The attempt waits for another thread; false if it need not go on.
     pub(crate) fn requeue_attempt(&self, token: Token) -> bool {
-        self.transact(|core, fx| core.requeue_attempt(token, fx))
+        let now = Now::read();
+        self.transact(|core, fx| core.requeue_attempt(token, now, fx))
     }
 
     /// From here on the attempt can be interrupted through `duplicate`; false if it need not go
     /// on.
     pub(crate) fn shield(&self, token: Token, phase: Phase, duplicate: OwnedFd) -> bool {
+        let now = Now::read();
         let mut state = self.state.lock();
-        let goes_on = state.core.advance_attempt(token, phase, true);
-        let unused =
-            if goes_on { state.duplicates.insert(token, duplicate) } else { Some(duplicate) };
-        drop(state);
-        drop(unused);
+        // There before it can be needed.
+        state.duplicates.insert(token, duplicate);
+        let goes_on =
+            self.transact_under(state, |core, fx| core.shield_attempt(token, phase, now, fx));
+        if !goes_on {
+            self.unshield(token);
+        }
         goes_on
     }
 
@@ -51,22 +61,28 @@ impl<C: Connector> Shared<C> {
     }
 
     /// True as long as an attempt is of use to anybody.
-    pub(crate) fn is_wanted(&self, place: u32, token: Token) -> bool {
-        let state = self.state.lock();
-        state.core.is_current(token) && state.core.is_wanted(place)
+    pub(crate) fn is_wanted(&self, token: Token) -> bool {
+        self.state.lock().core.is_wanted(token)
     }
 
+    /// An attempt has ended; false if that says nothing about the peer.
     pub(crate) fn finish_connect(
         &self,
         home: &Home<C>,
         token: Token,
         result: Result<Boxed<C>, Arc<ConnectFailure>>,
-    ) {
+    ) -> bool {
         let now = Now::read();
-        if let Err(failure) = &result {
-            self.log_failure(home, failure, now.mono);
+        let failure = result.as_ref().err().map(Arc::clone);
+        let is_news =
+            self.transact(|core, fx| core.finish_connect(home.place, token, result, now, fx));
+        if let Some(failure) = failure {
+            if is_news {
+                self.log_failure(home, &failure, now.mono);
+            }
+            self.forget_failure(failure);
         }
-        self.transact(|core, fx| core.finish_connect(home.place, token, result, now, fx));
+        is_news
     }
 
     fn log_failure(&self, home: &Home<C>, failure: &ConnectFailure, now: Stamp) {
@@ -114,14 +130,10 @@ impl<C: Connector> Shared<C> {
 
     /// The reaper's look; returns when it must look again.
     pub(crate) fn reap(&self) -> Stamp {
-        let held = if self.settings.limits.min_idle > 0 {
-            self.held_endpoints()
-        } else {
-            HashSet::default()
-        };
+        let keeps_some = self.state.lock().core.keeps_some();
+        let held = if keeps_some { self.held_endpoints() } else { HashSet::default() };
         let now = Now::read();
         let next = self.transact(|core, fx| core.reap(now, |place| held.contains(&place), fx));
-        self.forget_unused();
-        next
+        self.forget_unused().map_or(next, |sweep_at| next.min(sweep_at))
     }
 }

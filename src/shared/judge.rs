@@ -8,12 +8,14 @@ use crate::clock::{self, Now};
 use crate::connector::{Connector, Judgement, Look, Reset, Socket};
 use crate::core::Lease;
 use crate::observe::CloseReason;
+use crate::shared::act::Acting;
 use crate::shared::{Boxed, Held, Home};
 use crate::sync::{self, Ordering};
 
 /// Calls user code, off every lock; a panic becomes its message.
 pub(crate) fn guarded<R>(call: impl FnOnce() -> R) -> Result<R, String> {
     sync::assert_unlocked();
+    let _pausing = Acting::pause();
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| panic_message(&*panic))
 }
 
@@ -23,6 +25,9 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("(no message)").to_owned()
 }
+
+/// A connection that turned out to be of no use before it went out, and why.
+pub(crate) type Unfit<C> = (Boxed<C>, CloseReason);
 
 /// What a returned connection is good for.
 enum Verdict {
@@ -46,10 +51,16 @@ impl<C: Connector> Home<C> {
     }
 
     /// Looks at a connection that is about to go out; closes it if it is of no use.
-    pub(crate) fn look(&self, mut held: Boxed<C>) -> Option<Boxed<C>> {
-        let Some(reason) = self.objection(&mut held) else { return Some(held) };
-        self.discard(held, reason);
-        None
+    pub(crate) fn look(&self, held: Boxed<C>) -> Option<Boxed<C>> {
+        self.inspect(held).map_err(|(held, reason)| self.discard(held, reason)).ok()
+    }
+
+    /// The same, but leaves it to the caller to close it.
+    pub(super) fn inspect(&self, mut held: Boxed<C>) -> Result<Boxed<C>, Unfit<C>> {
+        match self.objection(&mut held) {
+            None => Ok(held),
+            Some(reason) => Err((held, reason)),
+        }
     }
 
     fn objection(&self, held: &mut Held<C::Conn>) -> Option<CloseReason> {
@@ -127,6 +138,20 @@ impl<C: Connector> Home<C> {
         let (now, token) = (Now::read(), held.lease.token);
         let Some(state) = self.shared.enter() else { return self.shared.leave_to_parent(held) };
         self.shared.transact_under(state, |core, fx| core.checkin(token, held, now, fx));
+    }
+
+    /// A connection comes back that nobody received: as if it had never gone out.
+    #[cold]
+    pub(crate) fn take_back(&self, mut held: Boxed<C>) {
+        if self.shared.is_orphaned() {
+            return self.shared.leave_to_parent(held);
+        }
+        if let Err(panic) = self.shared.look_back(held.lease.token, &mut held) {
+            log::error!("{self}: a connector panicked in watch: {panic}");
+            return self.discard(held, CloseReason::ConnectorPanicked);
+        }
+        let (now, token) = (Now::read(), held.lease.token);
+        self.shared.transact(|core, fx| core.take_back(token, held, now, fx));
     }
 
     fn settle(&self, held: Boxed<C>) {

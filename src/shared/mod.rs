@@ -15,17 +15,18 @@ mod tests;
 mod wait;
 mod watch;
 
-pub(crate) use self::judge::guarded;
+pub(crate) use self::judge::{Unfit, guarded};
+pub(crate) use self::seat::Desk;
+pub(crate) use self::wait::Asked;
 pub(crate) use self::watch::{Since, Watched, Watcher};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 
 use foldhash::fast::RandomState;
-use smallvec::SmallVec;
 
 use crate::clock::{self, Deadline, Now};
-use crate::config::Settings;
+use crate::config::{Caps, Settings};
 use crate::connector::{Connector, Plan, Watch, sealed};
 use crate::core::{Action, Closing, Core, Effects, Grant, Lease, Stats, Token, Upkeep};
 use crate::observe::{Closed, Connected, Observer};
@@ -83,6 +84,9 @@ pub(crate) struct Shared<C: Connector> {
     is_waiting: AtomicBool,
     /// Idle for so long, in nanoseconds, a socket is looked at before it goes out.
     probe_after: u64,
+    /// Decided while acting, and left to be done by whoever decided it, when there is less on the
+    /// stack.
+    backlog: Mutex<VecDeque<Deeds<C>>>,
     state: CachePadded<Mutex<State<C>>>,
 }
 
@@ -223,6 +227,7 @@ impl<C: Connector> Shared<C> {
             is_waiting: AtomicBool::new(false),
             probe_after: clock::nanos(settings.probe_after),
             settings,
+            backlog: Mutex::default(),
             state: CachePadded::new(Mutex::new(state)),
         }
     }
@@ -264,10 +269,9 @@ impl<C: Connector> Shared<C> {
             &mut Effects<Boxed<C>, Mailbox<Boxed<C>>>,
         ) -> R,
     ) -> R {
-        let mut deeds =
-            Deeds { fx: Effects::new(), homes: SmallVec::new(), interrupted: SmallVec::new() };
+        let mut deeds = Deeds::new();
         let result = decide(&mut state.core, &mut deeds.fx);
-        send_answers(&mut deeds.fx);
+        deeds.replies = send_answers(&mut deeds.fx);
         for action in &deeds.fx.actions {
             // Before the lock is released, or the endpoint might be forgotten.
             let place = match action {
@@ -346,5 +350,15 @@ impl<C: Connector> Shared<C> {
     pub(crate) fn keep(&self, home: &Home<C>) {
         let now = Now::read();
         self.transact(|core, fx| core.keep(home.place, now, fx));
+    }
+
+    /// Whether the endpoint is to have idle connections kept ready.
+    pub(crate) fn keeps(&self, home: &Home<C>) -> bool {
+        self.enter().is_none_or(|state| state.core.keeps(home.place))
+    }
+
+    pub(crate) fn set_caps(&self, home: &Home<C>, caps: Caps) {
+        let now = Now::read();
+        self.transact(|core, fx| core.set_caps(home.place, caps, now, fx));
     }
 }

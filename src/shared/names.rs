@@ -1,12 +1,13 @@
 //! From names to endpoints.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-use crate::clock;
+use crate::clock::{self, Stamp};
 use crate::connector::Connector;
-use crate::core::Effects;
+use crate::core::{Effects, Fate};
 use crate::error::Error;
 use crate::key::Name;
 use crate::shared::{Home, Shared, guarded};
@@ -16,6 +17,8 @@ use crate::sync::{Arc, AtomicU32};
 const MOST_ALIASES: usize = 8;
 /// Fewer endpoints than this are not worth a sweep.
 const SWEEP_AT_LEAST: usize = 64;
+/// Between two sweeps of many endpoints that nobody uses any more.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
 /// Two tables: of texts as they stand, and of keys.
 ///
@@ -26,6 +29,8 @@ pub(crate) struct Names<C: Connector> {
     by_key: HashMap<C::Key, Known<C>, RandomState>,
     /// With so many endpoints, those that nobody uses are looked for.
     sweep_at: usize,
+    /// When they last were.
+    swept_at: Stamp,
     is_closed: bool,
 }
 
@@ -36,9 +41,9 @@ struct Known<C: Connector> {
 }
 
 impl<C: Connector> Known<C> {
-    /// Whether anybody but the tables holds it: they do once by key, and once for each text.
-    fn is_held(&self) -> bool {
-        Arc::strong_count(&self.home) > 1 + self.aliases.len()
+    /// How many hold it but the tables: they do once by key, and once for each text.
+    fn holders(&self) -> usize {
+        Arc::strong_count(&self.home) - 1 - self.aliases.len()
     }
 }
 
@@ -48,6 +53,7 @@ impl<C: Connector> Names<C> {
             by_text: HashMap::default(),
             by_key: HashMap::default(),
             sweep_at: SWEEP_AT_LEAST,
+            swept_at: Stamp::ZERO,
             is_closed: false,
         }
     }
@@ -152,7 +158,9 @@ impl<C: Connector> Shared<C> {
         let is_crowded = names.by_key.len() >= names.sweep_at;
         drop(names);
         if is_crowded {
-            self.forget_unused();
+            if let Some(at) = self.forget_unused() {
+                self.transact(|core, fx| core.look_by(at, fx));
+            }
         }
         Ok(home)
     }
@@ -171,32 +179,73 @@ impl<C: Connector> Shared<C> {
         }
     }
 
-    /// Forgets endpoints that nobody holds and where nothing happens.
-    pub(crate) fn forget_unused(&self) {
+    /// Forgets endpoints that nobody holds and where nothing happens. Returns when to look again,
+    /// if there are many that must be remembered for a moment only.
+    pub(crate) fn forget_unused(&self) -> Option<Stamp> {
         let mono = clock::mono();
+        let mut names = self.names.write();
+        let (last, vacant) = (names.swept_at, self.state.lock().core.vacant_count());
+        // Many that are held would otherwise be looked at again and again.
+        let is_too_soon = vacant > SWEEP_AT_LEAST && mono.since(last) < SWEEP_PAUSE;
+        let is_crowded = names.by_key.len() >= names.sweep_at;
+        if is_too_soon && !is_crowded {
+            return Some(last.plus(SWEEP_PAUSE));
+        }
+        names.swept_at = mono;
+        drop(names);
+        let (mut looked_at, mut remembered) = (0, 0);
+        while looked_at < vacant {
+            let swept = self.sweep(mono);
+            if swept.0 == 0 {
+                break;
+            }
+            looked_at += swept.0;
+            remembered += swept.1;
+        }
+        (remembered > SWEEP_AT_LEAST).then(|| mono.plus(SWEEP_PAUSE))
+    }
+
+    /// Looks at some endpoints. Returns at how many, and how many of them nobody holds but must be
+    /// remembered for a moment.
+    fn sweep(&self, mono: Stamp) -> (usize, usize) {
         let mut fx = Effects::new();
-        let mut gone = Vec::new();
         let mut names = self.names.write();
         let mut state = self.state.lock();
-        for known in names.by_key.values() {
-            let home = &known.home;
-            if !known.is_held() && state.core.forget_endpoint(home.place, mono, &mut fx) {
-                state.homes.remove(&home.place);
-                gone.push(Arc::clone(home));
-            }
+        let vacant = state.core.vacant();
+        let homes = vacant.iter().filter_map(|place| state.homes.get(place)?.upgrade());
+        let homes: Vec<_> = homes.collect();
+        drop(state);
+        // Nobody can come to hold one as long as the tables are locked; here it is held once.
+        let is_held = |home: &Arc<Home<C>>| {
+            names.by_key.get(&home.key).is_none_or(|known| known.holders() > 1)
+        };
+        let (held, free): (Vec<_>, Vec<_>) = homes.into_iter().partition(is_held);
+        let mut state = self.state.lock();
+        let mut kept_for_now = 0;
+        let forget = |home: &Arc<Home<C>>| {
+            let fate = state.core.forget_endpoint(home.place, mono, &mut fx);
+            kept_for_now += usize::from(fate == Fate::StaysForNow);
+            fate == Fate::Forgotten
+        };
+        let (gone, kept): (Vec<_>, Vec<_>) = free.into_iter().partition(forget);
+        for home in &gone {
+            state.homes.remove(&home.place);
         }
         drop(state);
         let taken: Vec<_> = gone.iter().map(|home| names.take_out(home)).collect();
-        names.sweep_at = SWEEP_AT_LEAST.max(2 * names.by_key.len());
-        if names.by_key.is_empty() {
-            names.by_key.shrink_to_fit();
-            names.by_text.shrink_to_fit();
+        let known = names.by_key.len();
+        names.sweep_at = SWEEP_AT_LEAST.max(2 * known);
+        if names.by_key.capacity() > 8 * names.sweep_at {
+            names.by_key.shrink_to(known);
+            names.by_text.shrink_to(known);
         }
         drop(names);
+        let swept = (vacant.len(), kept_for_now);
         // Keys and errors are dropped after both locks.
-        if let Err(panic) = guarded(|| drop((gone, taken, fx))) {
+        if let Err(panic) = guarded(|| drop((held, kept, gone, taken, fx))) {
             log::error!("the drop of a key or an error panicked: {panic}");
         }
+        swept
     }
 
     /// Refuses new endpoints and lets go of all: homes hold the pool, and the pool held them.
@@ -214,7 +263,7 @@ impl<C: Connector> Shared<C> {
     /// Whether anybody but the tables holds the endpoint at `place`.
     pub(crate) fn held_endpoints(&self) -> HashSet<u32, RandomState> {
         let names = self.names.read();
-        let held = names.by_key.values().filter(|known| known.is_held());
+        let held = names.by_key.values().filter(|known| known.holders() > 0);
         held.map(|known| known.home.place).collect()
     }
 

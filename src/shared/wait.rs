@@ -4,20 +4,30 @@ use std::time::Duration;
 
 use crate::clock::{self, Deadline, Now, Stamp};
 use crate::connector::Connector;
-use crate::core::{Answer, Grant, LookAgain, Outcome, RETRY_PAUSE, Refusal, Token};
+use crate::core::{Answer, Grant, LookAgain, Manner, Outcome, RETRY_PAUSE, Refusal, Terms, Token};
 use crate::error::Error;
-use crate::shared::seat::Seat;
-use crate::shared::{Boxed, Held, Home, Shared};
-use crate::sync;
+use crate::shared::seat::{Desk, Mailbox, Seat};
+use crate::shared::{Boxed, Held, Home, Shared, Unfit};
+use crate::sync::{self, Arc};
 
 /// Seats kept for the next who must wait.
 const MOST_SEATS: usize = 64;
+
+/// What becomes of a request at once.
+pub(crate) enum Asked<T> {
+    Granted(T),
+    Queued(Token),
+}
 
 impl<C: Connector> Home<C> {
     /// A checkout that found nothing on the fast path: waits until its deadline if it must.
     #[cold]
     #[inline(never)]
-    pub(crate) fn checkout_slow(&self, timeout: Duration) -> Result<Boxed<C>, Error> {
+    pub(crate) fn checkout_slow(
+        &self,
+        timeout: Duration,
+        manner: Manner,
+    ) -> Result<Boxed<C>, Error> {
         let shared = &*self.shared;
         if sync::must_not_wait_for(shared.id) {
             return Err(Error::rejected().at(&self.label));
@@ -25,25 +35,84 @@ impl<C: Connector> Home<C> {
         let began = clock::mono();
         let deadline = began.plus(timeout);
         let seat = shared.take_seat();
+        let mut terms = Terms { asked_at: None, deadline, manner };
+        let mut unfit = None;
         let result = loop {
-            let now = Now::read();
-            let outcome = shared.transact(|core, fx| {
-                core.checkout_or_wait(self.place, now, deadline, &seat.mailbox, fx)
-            });
+            let outcome = self.ask(terms, &seat.mailbox, unfit.take());
+            terms.asked_at = Some(began);
             let granted = match outcome {
                 Outcome::Granted(grant) => Ok(grant),
                 Outcome::Queued(token) => self.wait(&seat, token, deadline),
                 Outcome::Refused(refusal) => Err(self.refused(refusal)),
             };
-            match granted.map(|grant| self.look(Held::lend(grant))) {
-                Ok(Some(held)) => break Ok(held),
-                // It turned out to be of no use and was closed: again, until the same deadline.
-                Ok(None) => {}
+            match granted.map(|grant| self.inspect(Held::lend(grant))) {
+                Ok(Ok(held)) => break Ok(held),
+                // Again, until the same deadline.
+                Ok(Err(of_no_use)) => unfit = Some(of_no_use),
                 Err(error) => break Err(error.at(&self.label).after(clock::mono().since(began))),
             }
         };
         shared.put_back_seat(seat);
         result
+    }
+
+    /// A checkout that is answered at a desk, if not at once.
+    pub(crate) fn request(
+        &self,
+        desk: Arc<dyn Desk<Boxed<C>>>,
+        asked_at: Option<Stamp>,
+        mut unfit: Option<Unfit<C>>,
+    ) -> Result<Asked<Boxed<C>>, Error> {
+        let mailbox = Mailbox::Desk(desk);
+        let terms = Terms { asked_at, deadline: Stamp::MAX, manner: Manner::Request };
+        loop {
+            match self.ask(terms, &mailbox, unfit.take()) {
+                Outcome::Granted(grant) => match self.inspect(Held::lend(grant)) {
+                    Ok(held) => return Ok(Asked::Granted(held)),
+                    Err(of_no_use) => unfit = Some(of_no_use),
+                },
+                Outcome::Queued(token) => return Ok(Asked::Queued(token)),
+                Outcome::Refused(refusal) => return Err(self.refused(refusal)),
+            }
+        }
+    }
+
+    /// Asks for a connection; again, after one that turned out to be of no use. That is closed only
+    /// then: what comes of its room finds the caller in its place in the queue.
+    fn ask(
+        &self,
+        terms: Terms,
+        mailbox: &Mailbox<Boxed<C>>,
+        unfit: Option<Unfit<C>>,
+    ) -> Outcome<Boxed<C>> {
+        let now = Now::read();
+        let outcome = self
+            .shared
+            .transact(|core, fx| core.checkout_or_wait(self.place, now, terms, mailbox, fx));
+        if let Some((held, reason)) = unfit {
+            self.discard(held, reason);
+        }
+        outcome
+    }
+
+    /// What a request was answered with, fit to go out or not.
+    pub(crate) fn received(
+        &self,
+        answer: Answer<Boxed<C>>,
+    ) -> Result<Result<Boxed<C>, Unfit<C>>, Error> {
+        self.answered(answer).map(|grant| self.inspect(Held::lend(grant)))
+    }
+
+    /// A request is not wanted any more. Does nothing if it was answered.
+    pub(crate) fn cancel_request(&self, token: Token) {
+        if self.shared.is_orphaned() {
+            return;
+        }
+        let now = Now::read();
+        let Some(state) = self.shared.enter() else { return };
+        let cancel =
+            self.shared.transact_under(state, |core, fx| core.cancel_request(token, now, fx));
+        drop(cancel);
     }
 
     /// A checkout that takes what is idle, or nothing.
@@ -125,12 +194,12 @@ impl<C: Connector> Home<C> {
             }
             seat.parker.park_timeout(deadline.remaining());
         };
-        let mut state = shared.state.lock();
-        state.core.cool(self.place, &seat.mailbox);
-        let counts = state.core.counts(self.place);
-        let failure = state.core.last_failure(self.place, clock::mono());
-        let is_closed = state.core.is_closed();
-        drop(state);
+        let now = Now::read();
+        let (counts, failure, is_closed) = shared.transact(|core, fx| {
+            core.cool(self.place, &seat.mailbox, now, fx);
+            let failure = core.last_failure(self.place, now.mono);
+            (core.counts(self.place), failure, core.is_closed())
+        });
         shared.put_back_seat(seat);
         if !is_closed && (open > 0 || target == 0) {
             return Ok(open.min(wanted));

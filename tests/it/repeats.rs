@@ -114,7 +114,7 @@ fn what_was_not_written_may_be_sent_elsewhere() {
 }
 
 #[test]
-fn the_failure_of_a_fresh_connection_is_final() {
+fn a_request_that_breaks_every_connection_is_sent_four_times_and_no_more() {
     let _watchdog = watchdog();
     let server = Server::scripted(|peer| peer.take(4).map(drop));
     let endpoint = endpoint(&server);
@@ -124,11 +124,25 @@ fn the_failure_of_a_fresh_connection_is_final() {
         request(conn)
     });
     assert_eq!(error.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!((tries, server.accepted()), (4, 4));
+}
+
+#[test]
+fn what_may_not_be_sent_twice_is_not_when_a_fresh_connection_fails() {
+    let _watchdog = watchdog();
+    let server = Server::scripted(|peer| peer.take(4).map(drop));
+    let endpoint = endpoint(&server);
+    let mut tries = 0;
+    let error = endpoint.run(Repeat::IfUnwritten, |conn| {
+        tries += 1;
+        request(conn)
+    });
+    assert_eq!(error.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     assert_eq!((tries, server.accepted()), (1, 1));
 }
 
 #[test]
-fn an_answer_that_broke_off_is_no_reason_to_ask_again() {
+fn an_answer_that_broke_off_is_asked_for_again_only_where_that_does_no_harm() {
     let _watchdog = watchdog();
     let server = Server::scripted(|peer| {
         peer.take(4)?;
@@ -137,15 +151,17 @@ fn an_answer_that_broke_off_is_no_reason_to_ask_again() {
         peer.write_all(b"pi")
     });
     let endpoint = endpoint(&server);
-    endpoint.run(Repeat::Always, request).unwrap();
-    let mut tries = 0;
-    let error = endpoint.run(Repeat::Always, |conn| {
-        tries += 1;
-        assert!(PooledConn::is_reused(conn));
-        request(conn)
-    });
-    error.expect_err("half an answer is an answer");
-    assert_eq!(tries, 1);
+    let run = |repeat| {
+        endpoint.run(Repeat::Always, request).unwrap();
+        let mut tries = 0;
+        let result = endpoint.run(repeat, |conn| {
+            tries += 1;
+            request(conn)
+        });
+        (result.is_ok(), tries)
+    };
+    assert_eq!(run(Repeat::IfUnwritten), (false, 1), "half an answer is an answer");
+    assert_eq!(run(Repeat::Always), (true, 2));
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn no_more_than_sixteen_are_abandoned_and_the_others_keep_their_permits_and_say_
     assert_eq!(world.replies.len(), 20, "all who waited were told");
     // Stuck ones return: their room is free again, what they bring is closed.
     let (kept, late): (Vec<_>, Vec<_>) =
-        connects.drain(..).partition(|connect| world.core.is_current(connect.token));
+        connects.drain(..).partition(|connect| world.knows(connect.token));
     assert_eq!((kept.len(), late.len()), (4, 16));
     for connect in kept {
         world.connected(connect);
@@ -189,17 +189,18 @@ fn when_late_ones_return_others_may_be_abandoned_again() {
     world.pass(3_000);
     world.reap();
     assert_eq!((world.counts(A).abandoned, world.counts(A).stuck), (16, 0));
-    assert!(!world.core.is_current(second[0].token));
+    assert!(!world.knows(second[0].token));
 }
 
 #[test]
 fn what_nobody_waits_for_any_more_is_not_wanted_but_becomes_idle_if_it_completes() {
     let mut world = World::new(limits());
     let waiter = world.wait_within(A, millis(10));
-    assert!(world.core.is_wanted(A));
+    let token = world.connects[0].token;
+    assert!(world.core.is_wanted(token));
     world.pass(10);
     world.look(waiter);
-    assert!(!world.core.is_wanted(A));
+    assert!(!world.core.is_wanted(token));
     assert_eq!(world.counts(A).connecting, 1, "it is not called off");
     world.connect_ok(A);
     assert_eq!((world.counts(A).idle, world.live()), (1, 1));

@@ -68,6 +68,9 @@ fn max_per_endpoint_and_max_connecting_bound_what_is_begun() {
     (0..5).for_each(|_| _ = world.wait(A));
     assert_eq!(world.connects.len(), 2);
     world.connect_ok(A);
+    assert_eq!((world.connects.len(), world.counts(A).in_use), (1, 1), "one is there: in turn");
+    world.pass(5);
+    world.reap();
     assert_eq!((world.connects.len(), world.counts(A).in_use), (2, 1));
     world.connect_ok(A);
     world.connect_ok(A);
@@ -194,7 +197,7 @@ fn warming_opens_what_was_asked_for_and_hints_at_each_change() {
         assert_eq!(world.hints, [caller]);
     }
     assert_eq!((world.core.warmth(A), world.counts(A).idle), ((8, false), 8));
-    world.run(&mut |core, _| core.cool(A, &caller));
+    world.cool(A, caller);
     world.evict(A);
     assert!(world.connects.is_empty(), "nobody warms it any more");
 }

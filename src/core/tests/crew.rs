@@ -1,10 +1,11 @@
-//! The other half of the harness: the crew, the reaper and whoever ends things.
+//! The other half of the harness: the crew, the reaper, whoever sets limits and ends things.
 
 use super::world::{
     Conn, Connecting, Held, Look, Mail, Out, Reply, Waiting, World, failure, millis, shortage,
 };
 use crate::clock::Stamp;
-use crate::core::{Cut, Notice, Stats, Token};
+use crate::config::Caps;
+use crate::core::{Cut, Manner, Notice, Stats, Token};
 use crate::error::{ConnectFailure, Counts, Phase};
 use crate::observe::CloseReason;
 use crate::sync::Arc;
@@ -66,13 +67,12 @@ impl World {
 
     /// A thread takes the attempt up; false if it came too late.
     pub(super) fn start(&mut self, token: Token, interruptible: bool) -> bool {
-        self.run(&mut |core, _| {
-            let started = core.start_attempt(token, Phase::Open);
-            if started && interruptible {
-                core.advance_attempt(token, Phase::Open, true);
-            }
-            started
-        })
+        let now = self.now;
+        let started = self.run(&mut |core, _| core.start_attempt(token, Phase::Open));
+        if started && interruptible {
+            self.run(&mut |core, fx| core.shield_attempt(token, Phase::Open, now, fx));
+        }
+        started
     }
 
     /// The event loop takes the attempt up; false if it came too late.
@@ -95,11 +95,13 @@ impl World {
     /// The event loop has connected the socket: the attempt waits for a thread to open it. False if
     /// it need not go on.
     pub(super) fn requeue(&mut self, token: Token) -> bool {
-        self.run(&mut |core, fx| core.requeue_attempt(token, fx))
+        let now = self.now;
+        self.run(&mut |core, fx| core.requeue_attempt(token, now, fx))
     }
 
     /// An attempt goes one stage further: into the event loop, and from there to the crew's queue.
-    /// One that need not go on ends as whoever had it ends it; otherwise it is returned.
+    /// One that need not go on ends as whoever had it ends it; otherwise it is returned. (See
+    /// [`awaits_name`](World::awaits_name) for what comes before.)
     pub(super) fn goes_on(&mut self, mut connect: Connecting) -> Option<Connecting> {
         if !connect.is_started {
             connect.is_started = self.start_in_loop(connect.token);
@@ -112,6 +114,12 @@ impl World {
         let called_off = ConnectFailure::timed_out(Phase::Connect, millis(1));
         self.fails_with(connect, Arc::new(called_off));
         None
+    }
+
+    /// An attempt waits for the addresses of its name.
+    pub(super) fn awaits_name(&mut self, token: Token) -> bool {
+        let now = self.now;
+        self.run(&mut |core, fx| core.await_name(token, now, fx))
     }
 
     /// The oldest check or settling ends.
@@ -164,6 +172,29 @@ impl World {
         self.run(&mut |core, fx| core.warm(endpoint, wanted, &mail, now, fx))
     }
 
+    pub(super) fn cool(&mut self, endpoint: u32, mail: Mail) {
+        let now = self.now;
+        self.run(&mut |core, fx| core.cool(endpoint, &mail, now, fx));
+    }
+
+    /// A request is dropped: it leaves the queue, or what had arrived goes back.
+    pub(super) fn cancel(&mut self, mail: Mail) {
+        let Some(waiting) = self.waiting.remove(&mail) else {
+            if let Some(Reply::Granted(held)) = self.replies.remove(&mail) {
+                self.give_back(held);
+            }
+            return;
+        };
+        let now = self.now;
+        let desk = self.run(&mut |core, fx| core.cancel_request(waiting.token, now, fx));
+        assert_eq!(desk, Some(mail), "it was in the queue");
+    }
+
+    pub(super) fn set_caps(&mut self, endpoint: u32, caps: Caps) {
+        let now = self.now;
+        self.run(&mut |core, fx| core.set_caps(endpoint, caps, now, fx));
+    }
+
     // ---- shortcuts
 
     /// Opens `count` connections and hands them out.
@@ -187,6 +218,11 @@ impl World {
     pub(super) fn set_min_idle(&mut self, count: usize) {
         self.limits.min_idle = count;
         self.core.limits.min_idle = count;
+        self.core.budget.keeps_some = true;
+        let endpoints: Vec<u32> = self.core.endpoints.indexes().collect();
+        for endpoint in endpoints {
+            self.core.endpoints.at_mut(endpoint).caps.min_idle = count;
+        }
     }
 
     pub(super) fn counts(&self, endpoint: u32) -> Counts {
@@ -232,8 +268,13 @@ impl World {
         }
     }
 
-    /// A waiter wakes, for whatever reason: takes its answer, or looks again.
+    /// A waiter wakes, for whatever reason: takes its answer, or looks again. A request only has
+    /// its answer.
     pub(super) fn wakes_up(&mut self, mail: Mail) -> Option<Held> {
+        let manner = self.waiting.get(&mail).map(|waiting| waiting.manner);
+        if manner == Some(Manner::Request) {
+            return None;
+        }
         if !self.waiting.contains_key(&mail) && !self.replies.contains_key(&mail) {
             self.hints.retain(|&hinted| hinted != mail); // a late hint: it has long gone
             return None;

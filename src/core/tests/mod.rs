@@ -5,6 +5,7 @@
 //! `exhaustive` runs every short one.
 
 mod attempts;
+mod called_off;
 mod caps;
 mod checkout;
 mod checks;
@@ -15,11 +16,15 @@ mod failure;
 mod freed;
 mod hang_up;
 mod in_loop;
+mod limits;
 mod model;
+mod pace;
 mod queue;
+mod requests;
 mod scripts;
 mod shortage;
 mod starved;
 mod time;
 mod unused;
+mod vacancy;
 mod world;

@@ -4,7 +4,9 @@
 //! The model knows nothing of telling, permits or the queue of starved endpoints; the pools here
 //! are large enough that nobody starves. When attempts begin is the core's to decide: the model
 //! only watches that there are never more of them than waiters, nor any too soon after a failure.
-//! Nor does it know where an attempt is: in the event loop, or waiting for a thread, it is one.
+//! Nor does it know where an attempt is: in the event loop, or waiting for a thread, it is one. At
+//! one endpoint either all callers block or all make requests: which of both is next is a question
+//! of telling.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +14,7 @@ use super::scripts::{Random, for_each_seed};
 use super::world::{Got, Held, Look, Mail, Reply, World, limits, millis};
 use crate::clock::Stamp;
 use crate::config::{Limits, Reuse};
-use crate::core::{Notice, Refusal, Token};
+use crate::core::{Manner, Notice, Refusal, Token};
 use crate::observe::CloseReason;
 
 /// What a step is expected to do to others than whoever takes it.
@@ -38,6 +40,8 @@ struct ModelWaiter {
     endpoint: u32,
     arrived: Stamp,
     deadline: Stamp,
+    /// It is handed what comes, and never looks.
+    is_request: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,12 +115,14 @@ impl Model {
         let waiter = self.oldest(conn.endpoint, now);
         let has_room = self.has_room(conn.endpoint);
         match waiter {
-            Some(w) if now.since(w.arrived) >= self.limits.fair_after || !has_room => {
-                self.granted(w.mail, id);
-            }
+            Some(w) if self.is_due(w, now) || !has_room => self.granted(w.mail, id),
             None if self.limits.max_idle_per_endpoint == 0 => self.end(id, CloseReason::Surplus),
             _ => self.rest(id, conn.endpoint),
         }
+    }
+
+    fn is_due(&self, waiter: ModelWaiter, now: Stamp) -> bool {
+        waiter.is_request || now.since(waiter.arrived) >= self.limits.fair_after
     }
 
     fn granted(&mut self, mail: Mail, id: u32) {
@@ -238,6 +244,8 @@ struct Pair<'r> {
     closed: usize,
     /// Every token there ever was: those of attempts and connections that are gone, too.
     tokens: Vec<Token>,
+    /// Where requests are made, if anywhere.
+    of_requests: Option<u32>,
 }
 
 impl Pair<'_> {
@@ -258,6 +266,7 @@ impl Pair<'_> {
                 self.model.evict(endpoint);
                 self.world.evict(endpoint);
             }
+            22 => self.cancel(),
             _ => self.discard(),
         }
         self.compare();
@@ -268,7 +277,13 @@ impl Pair<'_> {
         let timeout = millis(self.random.pick(&[3, 60, 1_000_000]));
         let now = self.world.now.mono;
         let theirs = self.model.waiters.iter().filter(|waiter| waiter.endpoint == endpoint).count();
-        match self.world.get_within(endpoint, timeout) {
+        let is_request = self.of_requests == Some(endpoint);
+        let (timeout, manner) = if is_request {
+            (std::time::Duration::MAX, Manner::Request)
+        } else {
+            (timeout, Manner::Eager)
+        };
+        match self.world.ask_for(endpoint, timeout, manner) {
             Got::Conn(held) => {
                 assert_eq!(Some(held.conn.id), expected, "another connection was handed out");
                 self.model.lend(held.conn.id);
@@ -277,7 +292,9 @@ impl Pair<'_> {
             Got::Waits(mail) => {
                 assert_eq!(expected, None, "it need not wait");
                 let deadline = now.plus(timeout);
-                self.model.waiters.push(ModelWaiter { mail, endpoint, arrived: now, deadline });
+                let arrived = now;
+                let waiter = ModelWaiter { mail, endpoint, arrived, deadline, is_request };
+                self.model.waiters.push(waiter);
             }
             Got::Refused(Refusal::Saturated(_)) => {
                 assert_eq!((expected, theirs), (None, self.model.limits.max_waiting));
@@ -288,6 +305,21 @@ impl Pair<'_> {
                 assert!(age == now.since(failure.at) && now < failure.retry_at, "{age:?}");
             }
             Got::Refused(Refusal::Closed) => panic!("nobody closed it"),
+        }
+    }
+
+    fn waiting(&self, requests: bool) -> Vec<Mail> {
+        let waiters = self.model.waiters.iter();
+        waiters.filter(|waiter| waiter.is_request == requests).map(|waiter| waiter.mail).collect()
+    }
+
+    /// A request is dropped that was not answered.
+    fn cancel(&mut self) {
+        let requests = self.waiting(true);
+        if !requests.is_empty() {
+            let mail = self.random.pick(&requests);
+            self.model.waiters.retain(|waiter| waiter.mail != mail);
+            self.world.cancel(mail);
         }
     }
 
@@ -334,7 +366,7 @@ impl Pair<'_> {
 
     /// A waiter wakes: it takes what is idle, leaves past its deadline, or waits on.
     fn look(&mut self) {
-        let mails: Vec<Mail> = self.world.waiting.keys().copied().collect();
+        let mails = self.waiting(false);
         if mails.is_empty() {
             return;
         }
@@ -453,7 +485,8 @@ fn the_core_does_what_a_naive_pool_does() {
             world.core.leave_deadlines_to_loop(0);
         }
         let (held, tokens) = (Vec::new(), Vec::new());
-        let mut pair = Pair { world, model, random, held, closed: 0, tokens };
+        let of_requests = random.pick(&[None, Some(0), Some(1)]);
+        let mut pair = Pair { world, model, random, held, closed: 0, tokens, of_requests };
         for _ in 0..150 {
             pair.step();
         }

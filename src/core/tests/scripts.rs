@@ -1,11 +1,11 @@
 //! Random scripts over every transition there is, with everything recounted after each. At the
 //! end all comes to rest: nobody who waited was forgotten, and nothing is left.
 
-use super::world::{Conn, Got, Held, Look, Mail, World, limits, millis};
+use super::world::{Conn, Got, Held, Look, Mail, Waiting, World, limits, millis};
 use crate::clock::nanos;
-use crate::config::{Limits, Reuse};
+use crate::config::{Caps, Limits, Reuse};
 use crate::core::entry::State;
-use crate::core::{Notice, Token};
+use crate::core::{Manner, Notice, Token};
 use crate::observe::CloseReason;
 
 fn number(variable: &str) -> Option<u64> {
@@ -105,7 +105,7 @@ fn tiny_limits(random: &mut Random) -> Limits {
 impl Script<'_> {
     fn step(&mut self) {
         let endpoint = u32::try_from(self.random.below(self.endpoints as usize)).unwrap_or(0);
-        match self.random.below(32) {
+        match self.random.below(34) {
             0..=6 => self.ask(endpoint),
             7 => self.held.extend(self.world.try_get(endpoint)),
             8..=12 => self.bring_back(),
@@ -123,15 +123,50 @@ impl Script<'_> {
                 let now = self.world.now;
                 self.world.run(&mut |core, fx| core.keep(endpoint, now, fx));
             }
+            31 => self.cancel(),
+            32 if self.random.one_in(4) => self.limit(endpoint),
             _ => self.end_something(endpoint),
         }
     }
 
     fn ask(&mut self, endpoint: u32) {
         let timeout = millis(self.random.pick(&[1, 5, 60, 60_000, 60_000]));
-        if let Got::Conn(held) = self.world.get_within(endpoint, timeout) {
+        let got = match self.random.below(8) {
+            0 | 1 => self.world.request(endpoint),
+            2 => self.world.ask_for(endpoint, timeout, Manner::Patient),
+            _ => self.world.get_within(endpoint, timeout),
+        };
+        if let Got::Conn(held) = got {
             self.held.push(held);
         }
+    }
+
+    /// A request is dropped, wherever it is.
+    fn cancel(&mut self) {
+        let world = &mut self.world;
+        let is_request = |waiting: &Waiting| waiting.manner == Manner::Request;
+        let requests = world.waiting.iter().filter(|(_, waiting)| is_request(waiting));
+        let requests: Vec<Mail> = requests.map(|(&mail, _)| mail).collect();
+        if !requests.is_empty() {
+            world.cancel(self.random.pick(&requests));
+        }
+    }
+
+    /// An endpoint gets limits of its own, or those of all.
+    fn limit(&mut self, endpoint: u32) {
+        let limits = &self.world.limits;
+        let max_per_endpoint = self.random.pick(&[1, 2, 40]).min(limits.max_total);
+        let max_idle_per_endpoint = self.random.pick(&[0, 1, 40]).min(max_per_endpoint);
+        let most_kept = max_idle_per_endpoint.min(limits.max_idle);
+        let own = Caps {
+            max_per_endpoint,
+            max_idle_per_endpoint,
+            min_idle: self.random.pick(&[0, 0, 1]).min(most_kept),
+            max_connecting: self.random.pick(&[1, 2, 40]),
+            max_waiting: self.random.pick(&[1, 3, 1_000]),
+        };
+        let caps = if self.random.one_in(2) { own } else { limits.caps() };
+        self.world.set_caps(endpoint, caps);
     }
 
     fn bring_back(&mut self) {
@@ -149,6 +184,11 @@ impl Script<'_> {
     fn connect(&mut self) {
         let Some(mut connect) = self.random.take(&mut self.world.connects) else { return };
         match self.random.below(8) {
+            0 if !connect.is_started && self.random.one_in(2) => {
+                if self.world.awaits_name(connect.token) {
+                    self.world.connects.push(connect);
+                }
+            }
             0 | 1 if !connect.is_started => {
                 let interruptible = self.random.one_in(2);
                 connect.is_started = self.world.take_up(connect, interruptible);
@@ -219,7 +259,7 @@ impl Script<'_> {
 
     fn warm(&mut self, endpoint: u32) {
         if let Some((endpoint, mail)) = self.random.take(&mut self.warming) {
-            self.world.run(&mut |core, _| core.cool(endpoint, &mail));
+            self.world.cool(endpoint, mail);
         } else {
             self.callers += 1;
             let mail = Mail(1_000_000 + self.callers);
@@ -230,7 +270,11 @@ impl Script<'_> {
     }
 
     fn end_something(&mut self, endpoint: u32) {
-        if self.random.one_in(2) {
+        if self.random.one_in(4) {
+            let free = self.world.run(&mut |core, _| core.vacant());
+            let is_vacant = |at: &u32| self.world.core.endpoints.at(*at).is_unused();
+            assert!(free.iter().all(is_vacant));
+        } else if self.random.one_in(2) {
             self.world.evict(endpoint);
         } else if self.world.forget(endpoint) {
             let wall = self.world.now.wall;
@@ -260,7 +304,7 @@ impl Script<'_> {
 
     fn let_go_of_warming(&mut self) {
         for (endpoint, mail) in std::mem::take(&mut self.warming) {
-            self.world.run(&mut |core, _| core.cool(endpoint, &mail));
+            self.world.cool(endpoint, mail);
         }
     }
 

@@ -26,7 +26,7 @@ fn idle_elsewhere(world: &mut World) -> Vec<Token> {
 }
 
 fn is_idle(world: &World, token: Token) -> bool {
-    world.core.is_current(token)
+    world.knows(token)
 }
 
 #[test]

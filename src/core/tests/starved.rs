@@ -189,7 +189,7 @@ fn an_endpoint_that_is_forgotten_starves_no_more() {
     let now = world.now;
     world.wait(A);
     world.warm(B, 1, Mail(900));
-    world.run(&mut |core, _| core.cool(B, &Mail(900)));
+    world.cool(B, Mail(900));
     assert!(world.forget(B));
     world.connect_ok(A);
     assert_eq!(world.core.add_endpoint(now.wall), B);
@@ -254,7 +254,7 @@ fn warming_that_got_no_room_leaves_no_trace() {
     let mut world = World::new(Limits { max_total: 1, ..limits() });
     let held = world.open(A, 1).remove(0);
     world.warm(B, 1, Mail(900));
-    world.run(&mut |core, _| core.cool(B, &Mail(900)));
+    world.cool(B, Mail(900));
     let (wall, token, mut conn) = (world.now.wall, held.lease.token, Some(held.conn));
     let parked = world.run(&mut |core, _| conn.take().map(|conn| core.park(A, token, conn, wall)));
     assert!(matches!(parked, Some(Ok(()))), "returns elsewhere are as fast as before");

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use crate::clock::{Now, Stamp};
 use crate::config::{Limits, Reuse};
-use crate::core::entry::{Attempt, Entry, State};
+use crate::core::entry::{Entry, State};
 use crate::core::{
-    Action, Answer, Core, Effects, Grant, Lease, LookAgain, Outcome, Refusal, Token, Upkeep,
+    Action, Answer, Core, Effects, Fate, Grant, Lease, LookAgain, Manner, Outcome, Refusal, Terms,
+    Token, Upkeep,
 };
 use crate::error::{ConnectFailure, Counts, Failure, Phase};
 use crate::observe::CloseReason;
@@ -112,6 +113,7 @@ pub(super) struct Waiting {
     pub(super) token: Token,
     pub(super) endpoint: u32,
     pub(super) deadline: Stamp,
+    pub(super) manner: Manner,
 }
 
 /// An attempt to connect that the core has asked for and that has not ended.
@@ -166,10 +168,12 @@ pub(super) fn limits() -> Limits {
         max_per_endpoint: 8,
         max_idle: 8,
         max_idle_per_endpoint: 8,
+        idle_follows: true,
         min_idle: 0,
         max_connecting: 8,
         max_connecting_total: 16,
         max_waiting: 1_000,
+        waiting_follows: false,
         max_uses: u32::MAX,
         idle_timeout: None,
         max_lifetime: None,
@@ -268,6 +272,8 @@ impl World {
         }
         IN_TRANSITION.with(|flag| flag.set(false));
         for mail in fx.hints.drain(..) {
+            let asker = self.waiting.get(&mail).map(|waiting| waiting.manner);
+            assert!(asker != Some(Manner::Request), "{mail:?} cannot look by itself");
             if !self.hints.contains(&mail) {
                 self.hints.push(mail);
             }
@@ -316,21 +322,25 @@ impl World {
     /// No attempt begins that nobody asked for.
     fn assert_demand(&self, endpoint: u32) {
         let place = self.core.endpoints.at(endpoint);
-        let kept = if place.kept { self.limits.min_idle } else { 0 };
-        let wanted = (place.waiters.len() + kept).max(place.warm_target);
+        let wanted = (place.waiters.len() + place.kept_idle()).max(place.warm_target);
         let is_running = |entry: &&Entry<Conn>| {
             entry.endpoint == endpoint
-                && matches!(entry.state, State::Connecting(attempt) if attempt != Attempt::Stuck)
+                && matches!(entry.state, State::Connecting(attempt) if !attempt.is_lost())
         };
         let running = self.core.entries.iter().filter(is_running).count();
         assert!(running <= wanted, "{running} attempts at {endpoint}, {wanted} are wanted");
+    }
+
+    /// The entry still belongs to whoever was given this token.
+    pub(super) fn knows(&self, token: Token) -> bool {
+        self.core.entries.get(token).is_some()
     }
 
     // ---- callers
 
     pub(super) fn forget(&mut self, endpoint: u32) -> bool {
         let mono = self.now.mono;
-        self.run(&mut |core, fx| core.forget_endpoint(endpoint, mono, fx))
+        self.run(&mut |core, fx| core.forget_endpoint(endpoint, mono, fx)) == Fate::Forgotten
     }
 
     pub(super) fn get(&mut self, endpoint: u32) -> Got {
@@ -338,18 +348,28 @@ impl World {
     }
 
     pub(super) fn get_within(&mut self, endpoint: u32, timeout: Duration) -> Got {
+        self.ask_for(endpoint, timeout, Manner::Eager)
+    }
+
+    /// A checkout that is awaited elsewhere, without a deadline.
+    pub(super) fn request(&mut self, endpoint: u32) -> Got {
+        self.ask_for(endpoint, Duration::MAX, Manner::Request)
+    }
+
+    pub(super) fn ask_for(&mut self, endpoint: u32, timeout: Duration, manner: Manner) -> Got {
         let now = self.now;
         if let Some(grant) = self.run(&mut |core, _| core.checkout(endpoint, now.wall)) {
             return Got::Conn(held(endpoint, grant));
         }
         let (mail, deadline) = (Mail(self.next), now.mono.plus(timeout));
         self.next += 1;
+        let terms = Terms { asked_at: None, deadline, manner };
         let outcome =
-            self.run(&mut |core, fx| core.checkout_or_wait(endpoint, now, deadline, &mail, fx));
+            self.run(&mut |core, fx| core.checkout_or_wait(endpoint, now, terms, &mail, fx));
         match outcome {
             Outcome::Granted(grant) => Got::Conn(held(endpoint, grant)),
             Outcome::Queued(token) => {
-                self.waiting.insert(mail, Waiting { token, endpoint, deadline });
+                self.waiting.insert(mail, Waiting { token, endpoint, deadline, manner });
                 Got::Waits(mail)
             }
             Outcome::Refused(refusal) => Got::Refused(refusal),
