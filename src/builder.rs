@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Reuse};
 use crate::connector::Connector;
-use crate::driver::Driver;
+use crate::driver::{Driver, Resolver};
 use crate::error::Error;
 use crate::observe::Observer;
 use crate::pool::Pool;
@@ -42,12 +42,14 @@ pub struct Builder<C: Connector> {
     config: Config,
     observer: Option<Arc<dyn Observer>>,
     driver: Option<Driver>,
+    resolver: Resolver,
 }
 
 impl<C: Connector> Pool<C> {
     /// A pool of what this connector opens; with the default settings but for what is set.
     pub fn builder(connector: C) -> Builder<C> {
-        Builder { connector, config: Config::default(), observer: None, driver: None }
+        let (config, resolver) = (Config::default(), Resolver::system());
+        Builder { connector, config, observer: None, driver: None, resolver }
     }
 }
 
@@ -102,10 +104,13 @@ impl<C: Connector> Builder<C> {
     /// Connections to one endpoint being opened at the same time. Default: 16. All endpoints
     /// together: 64, or four times this if that is more.
     ///
-    /// Sockets are connected by one thread, however many. Only a name's look-up and
-    /// [`Connector::open`] of other connectors than [`TcpConnector`](crate::TcpConnector) and
-    /// `UnixConnector` take a thread each, of which an endpoint gets 16 and
-    /// a pool 32; more wait for one, while their `connect_timeout` runs.
+    /// While an endpoint has connections that come back, attempts begin one after the other, each
+    /// when the last has ended or has taken half the usual time (5 ms at the least).
+    ///
+    /// Sockets are connected by one thread, however many. Only [`Connector::open`] of other
+    /// connectors than [`TcpConnector`](crate::TcpConnector) and `UnixConnector` takes a thread
+    /// each, of which an endpoint gets 16 and a pool 32; more wait for one, while their
+    /// `connect_timeout` runs.
     pub fn max_connecting(mut self, most: usize) -> Self {
         self.config.max_connecting = Some(most);
         self
@@ -151,9 +156,9 @@ impl<C: Connector> Builder<C> {
     /// How long opening a connection may take: name, socket and [`Connector::open`] together,
     /// waiting for a thread included. Default: 3 s.
     ///
-    /// Of a name with several addresses each is tried in that time: three quarters of it are divided
-    /// among them, with 250 ms at the most, and 10 ms at the least, before the next is tried beside
-    /// it.
+    /// Of a name with several addresses each is tried in that time: three quarters of it are
+    /// divided among them, with 250 ms at the most, and 10 ms at the least, before the next is
+    /// tried beside it.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.config.connect_timeout = Some(timeout);
         self
@@ -231,6 +236,12 @@ impl<C: Connector> Builder<C> {
         self
     }
 
+    /// Who looks up names. Default: a [`Resolver::system`] of its own.
+    pub fn resolver(mut self, resolver: &Resolver) -> Self {
+        self.resolver = resolver.clone();
+        self
+    }
+
     /// Makes the pool. No thread starts and no connection is opened yet.
     ///
     /// # Errors
@@ -239,7 +250,8 @@ impl<C: Connector> Builder<C> {
     /// two contradict each other.
     pub fn build(self) -> Result<Pool<C>, Error> {
         let settings = self.config.settle()?;
-        Ok(Pool::new(Shared::new(self.connector, settings, self.observer), self.driver))
+        let shared = Shared::new(self.connector, settings, self.observer);
+        Ok(Pool::new(shared, self.driver, self.resolver))
     }
 }
 

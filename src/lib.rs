@@ -72,6 +72,9 @@
 //! goes on, and its connection is kept for the next, unless another endpoint needs its room: then
 //! it is called off.
 //!
+//! Names are looked up when a connection is to be opened, by threads of their own, and remembered:
+//! see [`Resolver`].
+//!
 //! To wait for several things at once, begin a checkout with [`Pool::request`]: its answer arrives
 //! on a channel, for [`crossbeam_channel::select!`].
 //!
@@ -143,7 +146,8 @@
 //! keeps its connections and they stay watched. An idle one could still be checked out in the
 //! child, since that asks nobody; it is the parent's all the same. Where a guard of the parent's is
 //! dropped in the child, the connector's `is_open` and `reset` may run: they must not write. A
-//! child must make pools of its own, and they a [`Driver`] that was not started before.
+//! child must make pools of its own, and they a [`Driver`] that was not started before and a
+//! [`Resolver`] that was not used.
 //!
 //! # Systems
 //!
@@ -234,11 +238,11 @@ pub use crate::config::{EndpointLimits, Reuse};
 #[cfg(unix)]
 pub use crate::connector::UnixConnector;
 pub use crate::connector::{
-    BoxConnector, Connector, Ended, Heartbeat, Look, Opening, Plan, Pulse, Reset, Socket,
-    SocketOptions, TcpConnector, TcpKeepalive, Watch,
+    BoxConnector, Connector, Ended, Heartbeat, Look, Opening, Plan, Pulse, Reset, Resolve,
+    Resolved, Socket, SocketOptions, TcpConnector, TcpKeepalive, Watch,
 };
 pub use crate::core::Stats;
-pub use crate::driver::Driver;
+pub use crate::driver::{Driver, Resolver};
 pub use crate::error::{BoxError, Error, ErrorKind, Failure, Phase};
 pub use crate::guard::{Exchange, PooledConn};
 #[cfg(unix)]

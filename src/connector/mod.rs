@@ -2,6 +2,7 @@
 
 mod options;
 mod plan;
+mod resolve;
 mod socket;
 mod tcp;
 #[cfg(unix)]
@@ -9,12 +10,14 @@ mod unix;
 
 pub use self::options::{SocketOptions, TcpKeepalive};
 pub use self::plan::{Opening, Plan};
+pub use self::resolve::{Resolve, Resolved};
 pub use self::socket::{Ended, Socket};
 pub use self::tcp::TcpConnector;
 #[cfg(unix)]
 pub use self::unix::UnixConnector;
 
 pub(crate) use self::plan::Start;
+pub(crate) use self::resolve::ask_system;
 pub(crate) use self::socket::Judgement;
 
 use std::fmt;
@@ -116,13 +119,14 @@ pub trait Connector: Send + Sync + 'static {
         Watch::Nothing
     }
 
-    /// A quick look before reuse, without a round trip. Caller's thread; must not block.
+    /// A quick look before reuse, without a round trip. Caller's thread, or of whoever answers a
+    /// [`Request`](crate::Request); must not block.
     fn is_open(&self, conn: &mut Self::Conn, when: Look) -> bool {
         let _unused = (conn, when);
         true
     }
 
-    /// Is it fit for a stranger? On checkin, on the caller's thread; must not block.
+    /// Is it fit for a stranger? On checkin, on the thread that drops the guard; must not block.
     fn reset(&self, conn: &mut Self::Conn) -> Reset {
         let _unused = conn;
         Reset::Ready

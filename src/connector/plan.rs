@@ -55,9 +55,9 @@ impl Plan {
 
     /// With a TCP socket to one of these addresses: whichever answers first.
     ///
-    /// Families alternate, beginning with that of the first address (happy eyeballs, RFC 8305). Each
-    /// gets 250 ms before the next is tried beside it, or less if there are many; one that fails
-    /// makes way at once. Those that are tried beside each other have a descriptor each.
+    /// Families alternate, beginning with that of the first address (happy eyeballs, RFC 8305).
+    /// Each gets 250 ms before the next is tried beside it, or less if there are many; one that
+    /// fails makes way at once. Those that are tried beside each other have a descriptor each.
     #[must_use]
     pub fn addrs(addrs: impl Into<Arc<[SocketAddr]>>) -> Self {
         Self::new(Start::Addrs(addrs.into()))
@@ -85,9 +85,10 @@ impl Plan {
         &self.options
     }
 
-    /// The first thing to do is to connect a socket, which the event loop does.
+    /// The first thing to do is to connect a socket, which the event loop does, once the address is
+    /// known.
     pub(crate) const fn begins_in_loop(&self) -> bool {
-        matches!(self.start, Start::Addrs(_) | Start::Path(_))
+        !matches!(self.start, Start::Blocking)
     }
 
     /// Refuses plans that could never work.
@@ -157,8 +158,11 @@ impl Opening {
         self.deadline
     }
 
-    /// False once nobody waits for this attempt any more. It is not wrong to go on: the connection
-    /// becomes idle if there is room.
+    /// False once nobody waits for this attempt any more: callers were served otherwise or gave up,
+    /// and older attempts suffice for those that are left. It is not wrong to go on: the connection
+    /// becomes idle if there is room. But if another endpoint needs that room, a socket that came
+    /// from the plan is shut down, as at the deadline. What then comes of the attempt counts as no
+    /// failure.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         (self.is_wanted)()

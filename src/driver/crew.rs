@@ -38,7 +38,7 @@ struct State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
-    /// Opens a connection to this endpoint of the pool, or looks up its name.
+    /// Opens a connection to this endpoint of the pool.
     Open(u32),
     /// Checks or settles one.
     Upkeep,
@@ -46,6 +46,8 @@ pub(crate) enum Kind {
     Close,
     /// The last drop of an endpoint or a pool. Nobody waits for it.
     LetGo,
+    /// Looks up a name.
+    LookUp,
 }
 
 /// Something to do that may block.
@@ -87,8 +89,8 @@ impl std::fmt::Debug for Job {
 }
 
 impl Crew {
-    pub(crate) fn new(name: &str) -> Self {
-        let name = format!("{name}-crew");
+    /// Threads of this name and a number.
+    pub(crate) fn new(name: String) -> Self {
         let state = Mutex::new(State::default());
         Self(Arc::new(Inner { name, state, work: Condvar::new(), ended: Condvar::new() }))
     }
@@ -286,9 +288,10 @@ impl Inner {
     }
 }
 
-fn drop_guarded<T>(value: T) {
+/// Drops what may be somebody else's.
+pub(crate) fn drop_guarded<T>(value: T) {
     if let Err(panic) = guarded(|| drop(value)) {
-        log::error!("the drop of a key or a connector panicked: {panic}");
+        log::error!("the drop of a key, a connector or an error panicked: {panic}");
     }
 }
 

@@ -1,13 +1,13 @@
 //! The stages of an attempt to connect: which runs where.
 //!
 //! ```text
-//! crew: look the name up ──▶ event loop: connect ──▶ plain: deliver
-//!                                              └────▶ crew: open, then deliver
+//! look-ups: the name ──▶ event loop: connect ──▶ plain: deliver
+//!                                           └───▶ crew: open, then deliver
 //! ```
 //! Each stage is passed over when the plan does not ask for it.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::clock::{self, Deadline, Stamp};
@@ -16,11 +16,11 @@ use crate::core::Token;
 use crate::driver::Tie;
 use crate::driver::connects::{Delivery, Order, Outcome, Target};
 use crate::driver::crew::{Fate, Kind};
+use crate::driver::resolver;
 use crate::error::{BoxError, ConnectFailure, Failure, Phase};
 use crate::observe::CloseReason;
 use crate::shared::{Boxed, Held, Home, guarded};
 use crate::sync::Arc;
-use crate::sys;
 
 /// An attempt to connect, wherever it is on its way. It ends in exactly one place: dropped before
 /// that, it has failed.
@@ -55,33 +55,51 @@ pub(crate) fn begin<C: Connector>(
     };
     match start {
         Start::Blocking => attempt.open_on_crew(None),
-        Start::Host(name, port) => attempt.resolve_on_crew(name, port),
+        Start::Host(name, port) => attempt.resolve(&name, port),
         Start::Addrs(addresses) => attempt.connect(Target::Addresses(addresses)),
         Start::Path(path) => attempt.connect(Target::Path(path)),
     }
 }
 
 impl<C: Connector> Attempt<C> {
-    fn resolve_on_crew(self, name: Box<str>, port: u16) {
-        self.on_crew(move |mut attempt| {
-            if !attempt.take_up(Phase::Resolve) {
-                return;
+    /// Goes on with the addresses of the name, at once if they are known.
+    fn resolve(mut self, name: &str, port: u16) {
+        let Some(home) = &self.home else { return };
+        let (tie, home, token) = (Arc::clone(&self.tie), Arc::clone(home), self.token);
+        if let Some(outcome) = tie.names().find(name, &tie.look_ups) {
+            self.resolved(outcome, port);
+        } else if home.shared.await_name(token) {
+            self.began = Some(clock::mono());
+            let (key, waiting) = ((tie.pool, token), move |outcome| self.resolved(outcome, port));
+            tie.names().ask(name, key, Box::new(waiting), &tie.look_ups);
+            // Its deadline, or the pool's end, may have come before it was there to be withdrawn.
+            if !home.shared.is_under_way(token) {
+                tie.names().withdraw(key, &tie.look_ups);
             }
-            // It may hang; the attempt is given up then, and this thread with it.
-            match (&*name, port).to_socket_addrs() {
-                Ok(addresses) => {
-                    let addresses: Vec<SocketAddr> = addresses.collect();
-                    if attempt.take_up(Phase::Connect) {
-                        attempt.connect(Target::Addresses(addresses.into()));
-                    }
-                }
-                Err(error) => {
-                    let is_local = sys::is_shortage(&error);
-                    let failure = if is_local { Failure::Local } else { Failure::Dns };
-                    attempt.fail(failure, Phase::Resolve, error.into());
-                }
+        } else {
+            self.forget(); // the pool was closed
+        }
+        tie.crew.let_go(home, tie.pool);
+    }
+
+    fn resolved(mut self, outcome: resolver::Outcome, port: u16) {
+        match outcome {
+            Ok(addresses) => {
+                let with_port = |address: &SocketAddr| match address.port() {
+                    0 => SocketAddr::new(address.ip(), port),
+                    _ => *address,
+                };
+                self.connect(Target::Addresses(addresses.iter().map(with_port).collect()));
             }
-        });
+            Err(cause) => {
+                if self.take_up(Phase::Resolve) {
+                    let (error, of) = (Arc::clone(&cause.error), cause.is_local_or_shortage());
+                    let failure = ConnectFailure::unresolved(error, of, self.took());
+                    self.end(Err(Arc::new(failure)));
+                }
+                self.tie.look_ups.let_go(cause);
+            }
+        }
     }
 
     /// Has the event loop connect a socket.
@@ -129,9 +147,20 @@ impl<C: Connector> Attempt<C> {
         if self.is_queued {
             self.forget(); // its deadline passed in the queue, or the pool was closed
         } else {
-            self.called_off(phase);
+            self.came_too_late(phase);
         }
         false
+    }
+
+    /// None of its addresses has led anywhere: if that is so of a name, perhaps it has others by
+    /// now.
+    fn fail_to_connect(&mut self, failure: Failure, phase: Phase, cause: BoxError) {
+        let Some(home) = self.home.as_ref().map(Arc::clone) else { return };
+        let says_something = self.fail(failure, phase, cause) && failure != Failure::Local;
+        if let (Start::Host(name, _), true) = (home.plan.start(), says_something) {
+            self.tie.names().doubt(name, &self.tie.look_ups);
+        }
+        self.tie.crew.let_go(home, self.tie.pool);
     }
 
     /// The crew's last stage, on its thread.
@@ -141,7 +170,7 @@ impl<C: Connector> Attempt<C> {
         home.shared.unshield(self.token);
         match result {
             Ok(Ok(conn)) => self.succeed(conn),
-            Ok(Err(failure)) => self.end(Err(failure)),
+            Ok(Err(failure)) => _ = self.end(Err(failure)),
             Err(panic) => self.panicked(&panic),
         }
     }
@@ -210,15 +239,16 @@ impl<C: Connector> Attempt<C> {
         self.fail(Failure::Panic, Phase::Open, cause.into());
     }
 
-    /// The deadline has passed, or the pool was closed: it need not go on.
-    fn called_off(&mut self, phase: Phase) {
+    /// Its deadline has passed, it was called off or the pool was closed: it need not go on.
+    fn came_too_late(&mut self, phase: Phase) {
         let failure = ConnectFailure::timed_out(phase, self.took());
         self.end(Err(Arc::new(failure)));
     }
 
-    fn fail(&mut self, failure: Failure, phase: Phase, cause: BoxError) {
+    /// False if that says nothing about the peer.
+    fn fail(&mut self, failure: Failure, phase: Phase, cause: BoxError) -> bool {
         let took = self.took();
-        self.end(Err(Arc::new(ConnectFailure::new(failure, phase, took, cause))));
+        self.end(Err(Arc::new(ConnectFailure::new(failure, phase, took, cause))))
     }
 
     fn failure(&self, phase: Phase, cause: BoxError) -> Arc<ConnectFailure> {
@@ -230,11 +260,12 @@ impl<C: Connector> Attempt<C> {
         self.began.map_or(Duration::ZERO, |began| clock::mono().since(began))
     }
 
-    /// The end of it.
-    fn end(&mut self, result: Result<Boxed<C>, Arc<ConnectFailure>>) {
-        let Some(home) = self.home.take() else { return };
-        let _news = home.shared.finish_connect(&home, self.token, result);
+    /// The end of it; false if that says nothing about the peer.
+    fn end(&mut self, result: Result<Boxed<C>, Arc<ConnectFailure>>) -> bool {
+        let Some(home) = self.home.take() else { return false };
+        let says_something = home.shared.finish_connect(&home, self.token, result);
         self.tie.crew.let_go(home, self.tie.pool);
+        says_something
     }
 
     /// The core does not know it any more.
@@ -259,7 +290,7 @@ impl<C: Connector> Delivery for Attempt<C> {
                     self.is_queued = true;
                     self.open_on_crew(Some(socket));
                 } else {
-                    self.called_off(Phase::Connect);
+                    self.came_too_late(Phase::Connect);
                 }
             }
             Outcome::Failed(error) => {
@@ -270,10 +301,10 @@ impl<C: Connector> Delivery for Attempt<C> {
                     Start::Host(..) if is_absent => (Failure::Dns, Phase::Resolve),
                     _ => (Failure::of(&error), Phase::Connect),
                 };
-                self.fail(failure, phase, error.into());
+                self.fail_to_connect(failure, phase, error.into());
             }
             Outcome::TooLate(words) => {
-                self.fail(Failure::Timeout, Phase::Connect, words.into());
+                self.fail_to_connect(Failure::Timeout, Phase::Connect, words.into());
             }
         }
     }

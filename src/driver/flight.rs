@@ -23,7 +23,7 @@ impl Flight {
         options.bind_tcp(&socket)?;
         socket.set_nonblocking(true)?;
         match socket.connect(&peer.into()) {
-            Err(error) if !is_under_way(&error) => return Err(error),
+            Err(error) if !is_under_way(&error) => return Err(explained(error, peer)),
             _ => {}
         }
         Ok(Self { stream: mio::net::TcpStream::from_std(TcpStream::from(socket)), peer })
@@ -59,6 +59,20 @@ impl Flight {
     /// The socket, once it is connected: as users get it.
     pub(crate) fn into_socket(self, options: &SocketOptions) -> io::Result<Socket> {
         Socket::from_tcp(self.stream.into(), self.peer, options)
+    }
+}
+
+/// With the same words the system says that it is out of ports, and that it has no address of that
+/// family at all. A datagram needs no port of its own: if it cannot be sent either, it is the latter.
+fn explained(error: io::Error, peer: SocketAddr) -> io::Error {
+    let is_absent = |error: &io::Error| error.kind() == io::ErrorKind::AddrNotAvailable;
+    if peer.is_ipv4() || !is_absent(&error) {
+        return error;
+    }
+    let datagrams = socket2::Socket::new(Domain::IPV6, Type::DGRAM, None);
+    match datagrams.and_then(|socket| socket.connect(&peer.into())) {
+        Err(same) if is_absent(&same) => io::Error::new(io::ErrorKind::NetworkUnreachable, error),
+        _ => error,
     }
 }
 

@@ -13,12 +13,15 @@ mod flight;
 mod observer;
 mod race;
 mod reaper;
+mod resolver;
 mod roster;
 #[cfg(test)]
 mod tests;
 mod upkeep;
 mod watch;
 mod worker;
+
+pub use self::resolver::Resolver;
 
 use std::fmt;
 use std::io;
@@ -34,6 +37,7 @@ use crate::driver::crew::{Crew, Fate, Job, Kind, Mark};
 use crate::driver::event_loop::{Command, EventLoop};
 use crate::driver::observer::Told;
 use crate::driver::reaper::{Bell, Reaper};
+use crate::driver::resolver::LookUps;
 use crate::driver::watch::{How, Ward};
 use crate::driver::worker::Worker;
 use crate::error::Error;
@@ -43,10 +47,10 @@ use crate::sync::{Arc, Gate, Mutex, OnceLock, Sender, Weak};
 
 /// The threads that work for a pool, or for several.
 ///
-/// Each pool has a driver of its own, unless it is [given one](crate::Builder::driver): for programs
-/// with many pools. An event loop connects sockets and watches idle ones, a reaper sees to time,
-/// and a crew of threads that come on demand does what may block. Cloning makes a second handle to
-/// the same driver.
+/// Each pool has a driver of its own, unless it is [given one](crate::Builder::driver): for
+/// programs with many pools. An event loop connects sockets and watches idle ones, a reaper sees to
+/// time, and a crew of threads that come on demand does what may block. Cloning makes a second
+/// handle to the same driver.
 ///
 /// Its threads start with the first connect of the first pool, and end when the last handle and
 /// the last pool that uses it are gone; that drop waits for event loop and reaper, which never
@@ -82,6 +86,7 @@ struct Threads {
     reaper: Arc<Reaper>,
     event_loop: Arc<EventLoop>,
     crew: Crew,
+    look_ups: LookUps,
     events: OnceLock<Sender<Told>>,
     pid: u32,
 }
@@ -109,7 +114,11 @@ impl Driver {
     }
 
     /// Has the threads work for `shared`'s pool; starts them if none run yet.
-    pub(crate) fn tie<C: Connector>(&self, shared: &Arc<Shared<C>>) -> Result<Arc<Tie>, Error> {
+    pub(crate) fn tie<C: Connector>(
+        &self,
+        shared: &Arc<Shared<C>>,
+        resolver: Resolver,
+    ) -> Result<Arc<Tie>, Error> {
         let threads = self.threads().map_err(Error::driver)?;
         if threads.pid != std::process::id() {
             return Err(Error::closed()); // they run in the process that this one was forked from
@@ -126,6 +135,8 @@ impl Driver {
             tag: event_loop.watches.admit(Weak::clone(&ward)),
             event_loop,
             crew: threads.crew.clone(),
+            look_ups: threads.look_ups.clone(),
+            resolver: Some(resolver),
             bell: threads.reaper.admit(ward),
             events,
             jobs: Arc::default(),
@@ -167,15 +178,18 @@ impl Inner {
 
 impl Threads {
     fn start(name: &str) -> io::Result<Self> {
-        let crew = Crew::new(name);
+        let crew = Crew::new(format!("{name}-crew"));
         let (event_loop, looping) = EventLoop::start(name, crew.clone())?;
         let (reaper, reaping) = Reaper::start(name, crew.clone())?;
+        let look_ups = LookUps::new(name);
+        look_ups.admit_to(&reaper);
         Ok(Self {
             reaping: Some(reaping),
             looping: Some(looping),
             reaper,
             event_loop,
             crew,
+            look_ups,
             events: OnceLock::new(),
             pid: std::process::id(),
         })
@@ -189,6 +203,7 @@ impl Drop for Threads {
         drop(self.looping.take());
         if self.pid == std::process::id() {
             self.crew.stop();
+            self.look_ups.stop();
         }
     }
 }
@@ -218,6 +233,9 @@ pub(crate) struct Tie {
     tag: Option<u16>,
     event_loop: Arc<EventLoop>,
     crew: Crew,
+    look_ups: LookUps,
+    /// Present until it is dropped.
+    resolver: Option<Resolver>,
     bell: Bell,
     events: Option<Sender<Told>>,
     /// Attempts, checks and settles that are with the crew at this moment.
@@ -243,6 +261,11 @@ impl Drop for Entered {
 }
 
 impl Tie {
+    /// Who knows the addresses of names.
+    fn names(&self) -> &Resolver {
+        self.resolver.as_ref().expect("present until it is dropped")
+    }
+
     /// Waits until no thread does anything for the pool; false if the deadline came first.
     pub(crate) fn await_crew(&self, deadline: Deadline) -> bool {
         self.crew.await_pool(self.pool, deadline)
@@ -292,6 +315,8 @@ impl Drop for Tie {
         if let Some(tag) = self.tag {
             self.event_loop.watches.dismiss(tag);
         }
+        // With the last of it goes somebody else's code.
+        self.look_ups.let_go(self.resolver.take());
     }
 }
 
@@ -353,8 +378,9 @@ impl<C: Connector> Hands<C> for Tie {
     fn withdraw(&self, token: Token) {
         // It stays in the list as long as its job lives: a thread may have it already.
         let job = self.jobs.lock().get(&token).map(|(mark, kind)| (Arc::clone(mark), *kind));
-        if let Some((mark, kind)) = job {
-            self.crew.withdraw(&mark, self.pool, kind);
+        match job {
+            Some((mark, kind)) => self.crew.withdraw(&mark, self.pool, kind),
+            None => self.names().withdraw((self.pool, token), &self.look_ups),
         }
     }
 

@@ -15,8 +15,12 @@ const fn most(kind: Kind) -> usize {
         Kind::Upkeep => 32,
         Kind::Close => 16,
         Kind::LetGo => 2,
+        Kind::LookUp => MOST_LOOK_UPS,
     }
 }
+
+/// Names that are looked up at a time.
+pub(crate) const MOST_LOOK_UPS: usize = 4;
 
 /// Of those that open, how many for one endpoint.
 const MOST_FOR_ONE_ENDPOINT: usize = 16;
@@ -180,7 +184,9 @@ fn shares((kind, pool): Lane) -> [Option<Share>; 3] {
         Kind::Open(endpoint) => (Kind::Open(0), Some(Share::Endpoint(endpoint, pool))),
         kind => (kind, None),
     };
-    [Some(Share::All(kind)), Some(Share::Pool(kind, pool)), endpoint]
+    // Several pools may wait for one look-up.
+    let of_pool = (kind != Kind::LookUp).then_some(Share::Pool(kind, pool));
+    [Some(Share::All(kind)), of_pool, endpoint]
 }
 
 fn subtract<K: std::hash::Hash + Eq + Copy>(counts: &mut HashMap<K, usize>, key: K) {

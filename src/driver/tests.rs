@@ -32,6 +32,8 @@ fn tie_of(driver: &Driver, pool: u64, ward: Weak<Nobody>) -> Tie {
         crew: threads.crew.clone(),
         bell: threads.reaper.admit(ward),
         events: None,
+        look_ups: LookUps::new("test"),
+        resolver: Some(Resolver::system()),
         jobs: Arc::default(),
     }
 }

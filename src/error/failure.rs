@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::error::{BoxError, Phase};
+use crate::sync::Arc;
 use crate::sys;
 
 /// What kind of failure kept a connection from being opened.
@@ -58,6 +59,7 @@ impl Failure {
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Timeout,
             // Out of ports.
             io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => Self::Local,
+            _ if sys::lacks_family(error) => Self::Unreachable,
             _ => Self::Other,
         }
     }
@@ -83,7 +85,7 @@ pub(crate) struct ConnectFailure {
     pub(crate) failure: Failure,
     pub(crate) phase: Phase,
     pub(crate) took: Duration,
-    pub(crate) cause: BoxError,
+    pub(crate) cause: Arc<dyn StdError + Send + Sync>,
     /// This machine or process has run out of something that idle connections hold. Found when it
     /// is made, since the cause may be a connector's own, whose code must not run under the lock.
     pub(crate) is_shortage: bool,
@@ -91,13 +93,23 @@ pub(crate) struct ConnectFailure {
 
 impl ConnectFailure {
     pub(crate) fn new(failure: Failure, phase: Phase, took: Duration, cause: BoxError) -> Self {
-        let is_shortage = runs_short(&*cause);
-        Self { failure, phase, took, cause, is_shortage }
+        let is_shortage = is_shortage(&*cause);
+        Self { failure, phase, took, cause: cause.into(), is_shortage }
     }
 
     /// An attempt that had not ended by its deadline.
     pub(crate) fn timed_out(phase: Phase, took: Duration) -> Self {
         Self::new(Failure::Timeout, phase, took, "did not end by its deadline".into())
+    }
+
+    /// An attempt whose name has no addresses, for a cause that others may share.
+    pub(crate) fn unresolved(
+        cause: Arc<dyn StdError + Send + Sync>,
+        (is_local, is_shortage): (bool, bool),
+        took: Duration,
+    ) -> Self {
+        let failure = if is_local { Failure::Local } else { Failure::Dns };
+        Self { failure, phase: Phase::Resolve, took, cause, is_shortage }
     }
 
     /// An attempt for which no thread came free.
@@ -114,12 +126,12 @@ impl ConnectFailure {
 }
 
 /// True if the system was short of descriptors or memory, as far down as the error tells.
-fn runs_short(error: &(dyn StdError + 'static)) -> bool {
+pub(crate) fn is_shortage(error: &(dyn StdError + 'static)) -> bool {
     match error.downcast_ref::<io::Error>() {
         Some(error) => {
-            sys::is_shortage(error) || error.get_ref().is_some_and(|inner| runs_short(inner))
+            sys::is_shortage(error) || error.get_ref().is_some_and(|inner| is_shortage(inner))
         }
-        None => error.source().is_some_and(runs_short),
+        None => error.source().is_some_and(is_shortage),
     }
 }
 

@@ -4,7 +4,7 @@ mod failure;
 
 pub use self::failure::Failure;
 
-pub(crate) use self::failure::ConnectFailure;
+pub(crate) use self::failure::{ConnectFailure, is_shortage};
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::connector::Connector;
 use crate::core::Manner;
-use crate::driver::{Driver, Tie};
+use crate::driver::{Driver, Resolver, Tie};
 use crate::error::Error;
 use crate::guard::PooledConn;
 use crate::request::Request;
@@ -17,16 +17,17 @@ pub(super) struct Handle<C: Connector> {
     pub(super) tie: OnceLock<Arc<Tie>>,
     /// Dropped before `shared`: its threads must not end up with the last of that.
     driver: Driver,
+    resolver: Resolver,
     pub(super) shared: Arc<Shared<C>>,
     /// Held while the driver is tied to the pool, so that it is once.
     starting: Gate,
 }
 
 impl<C: Connector> Handle<C> {
-    pub(super) fn new(shared: Shared<C>, driver: Option<Driver>) -> Self {
+    pub(super) fn new(shared: Shared<C>, driver: Option<Driver>, resolver: Resolver) -> Self {
         let driver = driver.unwrap_or_else(|| Driver::with_name(shared.settings.name.clone()));
         let (tie, starting) = (OnceLock::new(), Gate::default());
-        Self { tie, driver, shared: Arc::new(shared), starting }
+        Self { tie, driver, resolver, shared: Arc::new(shared), starting }
     }
 
     /// Starts the driver, unless it runs. Every path that could wait begins here.
@@ -45,7 +46,7 @@ impl<C: Connector> Handle<C> {
         }
         let starting = self.starting.enter();
         if self.tie.get().is_none() {
-            let tie = self.driver.tie(&self.shared)?;
+            let tie = self.driver.tie(&self.shared, self.resolver.clone())?;
             let first = self.tie.set(tie);
             debug_assert!(first.is_ok(), "bug: a pool was tied to its driver twice");
         }

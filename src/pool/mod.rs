@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::clock::Deadline;
 use crate::connector::{Connector, TcpConnector};
 use crate::core::Stats;
-use crate::driver::Driver;
+use crate::driver::{Driver, Resolver};
 use crate::error::Error;
 use crate::guard::PooledConn;
 use crate::key::{Name, One};
@@ -59,8 +59,8 @@ impl Pool<TcpConnector> {
 }
 
 impl<C: Connector> Pool<C> {
-    pub(crate) fn new(shared: Shared<C>, driver: Option<Driver>) -> Self {
-        Self(Arc::new(Handle::new(shared, driver)))
+    pub(crate) fn new(shared: Shared<C>, driver: Option<Driver>, resolver: Resolver) -> Self {
+        Self(Arc::new(Handle::new(shared, driver, resolver)))
     }
 
     /// Checks out a connection to the endpoint of that name, waiting for one if need be.

@@ -56,6 +56,11 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(is_it) || error.kind() == io::ErrorKind::OutOfMemory
 }
 
+/// True if this machine does not know the family of an address: one without IPv6, say.
+pub(crate) fn lacks_family(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
+}
+
 /// Nothing: Linux alone can be told.
 pub(crate) fn set_user_timeout(_: &socket2::Socket, _: Option<Duration>) -> io::Result<()> {
     Ok(())

@@ -5,7 +5,7 @@ use super::world::{A, B, Connecting, Look, Mail, Reply, World, failure, limits, 
 use crate::clock::Stamp;
 use crate::config::Limits;
 use crate::core::entry::{Attempt, State};
-use crate::error::{ConnectFailure, Phase};
+use crate::error::{BoxError, ConnectFailure, Phase};
 use crate::observe::CloseReason;
 use crate::sync::Arc;
 
@@ -37,7 +37,7 @@ const RESULTS: &[Result] =
 fn ends(world: &mut World, connect: Connecting, result: Result) {
     match result {
         Result::TooLate => {
-            let cause = "no answer by the deadline".into();
+            let cause = BoxError::from("no answer by the deadline").into();
             let why =
                 ConnectFailure { cause, ..ConnectFailure::timed_out(Phase::Connect, millis(3)) };
             world.fails_with(connect, Arc::new(why));

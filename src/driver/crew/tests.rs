@@ -29,7 +29,7 @@ fn gated(kind: Kind, pool: u64, running: &Sender<()>, gate: &Receiver<()>) -> Jo
 
 #[test]
 fn endpoints_that_hang_in_open_leave_threads_for_others_and_for_upkeep() {
-    let crew = Crew::new("test");
+    let crew = Crew::new("test".to_owned());
     let (running, runs) = bounded(200);
     let (gate, gated_by) = bounded(0);
     let run = |kind| crew.submit(gated(kind, 1, &running, &gated_by));
@@ -54,7 +54,7 @@ fn endpoints_that_hang_in_open_leave_threads_for_others_and_for_upkeep() {
 
 #[test]
 fn closes_that_hang_leave_threads_for_everything_else() {
-    let crew = Crew::new("test");
+    let crew = Crew::new("test".to_owned());
     let (running, runs) = bounded(200);
     let (gate, gated_by) = bounded(0);
     for _ in 0..70 {
@@ -74,7 +74,7 @@ fn closes_that_hang_leave_threads_for_everything_else() {
 
 #[test]
 fn an_abandoned_job_frees_its_place_at_once() {
-    let crew = Crew::new("test");
+    let crew = Crew::new("test".to_owned());
     let (running, runs) = bounded(100);
     let (gate, gated_by) = bounded::<()>(0);
     let hung = gated(Kind::Open(1), 1, &running, &gated_by);
@@ -94,7 +94,7 @@ fn an_abandoned_job_frees_its_place_at_once() {
 
 #[test]
 fn a_job_that_ended_just_before_it_was_abandoned_is_counted_once() {
-    let crew = Crew::new("test");
+    let crew = Crew::new("test".to_owned());
     let (running, runs) = bounded(100);
     let (gate, gated_by) = bounded::<()>(0);
     let job = gated(Kind::Open(1), 1, &running, &gated_by);
@@ -111,7 +111,7 @@ fn a_job_that_ended_just_before_it_was_abandoned_is_counted_once() {
 
 #[test]
 fn a_job_that_panics_costs_neither_its_thread_nor_its_place() {
-    let crew = Crew::new("test");
+    let crew = Crew::new("test".to_owned());
     let (running, runs) = bounded(100);
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -127,7 +127,7 @@ fn a_job_that_panics_costs_neither_its_thread_nor_its_place() {
 
 #[test]
 fn waiting_for_a_pool_is_waiting_for_its_own_jobs_only() {
-    let crew = Crew::new("test");
+    let crew = Crew::new("test".to_owned());
     let (running, runs) = bounded(100);
     let (gate, gated_by) = bounded::<()>(0);
     let (other_gate, gated_elsewhere) = bounded::<()>(0);
@@ -148,7 +148,7 @@ fn waiting_for_a_pool_is_waiting_for_its_own_jobs_only() {
 
 #[test]
 fn waiting_for_a_pool_covers_what_is_queued_and_nothing_that_was_abandoned() {
-    let crew = Crew::new("test");
+    let crew = Crew::new("test".to_owned());
     let (running, runs) = bounded(100);
     let (gate, gated_by) = bounded::<()>(0);
     // More closes than may run: the last waits in the queue.
@@ -173,7 +173,7 @@ fn waiting_for_a_pool_covers_what_is_queued_and_nothing_that_was_abandoned() {
 
 #[test]
 fn a_job_that_is_withdrawn_before_it_has_a_thread_comes_back_refused_and_one_that_has_goes_on() {
-    let crew = Crew::new("test");
+    let crew = Crew::new("test".to_owned());
     let (running, runs) = bounded(100);
     let (gate, gated_by) = bounded::<()>(0);
     let hung: Vec<_> = (0..CLOSING).map(|_| gated(Kind::Close, 1, &running, &gated_by)).collect();

@@ -38,7 +38,7 @@ fn listen_to_errors() {
 }
 
 fn start() -> (Arc<EventLoop>, Worker) {
-    EventLoop::start("test", Crew::new("test")).unwrap()
+    EventLoop::start("test", Crew::new("test".to_owned())).unwrap()
 }
 
 /// A pool that only hears of its connections.

@@ -65,14 +65,14 @@ fn weak(pool: &Arc<Pool>) -> Weak<dyn Ward> {
 }
 
 fn start() -> (Arc<Reaper>, Worker) {
-    Reaper::start("test", Crew::new("test")).unwrap()
+    Reaper::start("test", Crew::new("test".to_owned())).unwrap()
 }
 
 /// One whose rounds are made by hand.
 fn without_thread() -> (Arc<Reaper>, Crew, AtomicBool) {
     let unparker = Parker::new().unparker().clone();
     let reaper = Arc::new(Reaper { rounds: Mutex::default(), unparker });
-    (reaper, Crew::new("test"), AtomicBool::new(false))
+    (reaper, Crew::new("test".to_owned()), AtomicBool::new(false))
 }
 
 #[test]

@@ -41,8 +41,10 @@ fn no_kind_of_job_takes_what_another_needs() {
     for kind in kinds {
         (0..200).for_each(|_| roster.add(job(kind, 1)));
     }
+    (0..200).for_each(|_| roster.add(job(Kind::LookUp, 0)));
     let running = take(&mut roster);
     assert_eq!(kinds.map(|kind| count(&running, (kind, 1))), [16, 16, 8, 1]);
+    assert_eq!(count(&running, (Kind::LookUp, 0)), 4, "they belong to no pool and share nothing");
     kinds.iter().for_each(|&kind| roster.add(job(kind, 2)));
     assert_eq!(take(&mut roster), kinds.map(|kind| (kind, 2)));
 }
