@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use crossbeam_channel::unbounded;
-use warmline::{CloseReason, ErrorKind, Phase, Pool, PooledConn, Reuse, TcpConnector};
+use crossbeam_channel::{bounded, unbounded};
+use warmline::{CloseReason, Error, ErrorKind, Phase, Pool, PooledConn, Reuse, TcpConnector};
 
 use crate::support::faults::BlackHole;
 use crate::support::lab::{Act, Lab, Method};
@@ -118,6 +118,48 @@ fn a_caller_too_many_is_turned_away_at_once() {
         drop(held);
         waits.join().unwrap().expect("who waited already is served");
     });
+}
+
+#[test]
+fn a_caller_that_is_given_a_dead_connection_keeps_its_place_in_a_queue_that_is_full_by_then() {
+    let _watchdog = watchdog();
+    let ((looks, looked), (go, may_go)) = (bounded(1), bounded(1));
+    let lab = Lab::new(move |method, _| match (method, std::thread::current().name()) {
+        // The first that it is given is found dead, once the test says so.
+        (Method::IsOpen, Some("the caller")) => {
+            let _nobody_waits = looks.try_send(());
+            may_go.recv().map_or(Act::Go, |()| Act::Fail)
+        }
+        _ => Act::Go,
+    });
+    // Told that one is back, it takes it from where idle ones are, which are looked at.
+    let builder = Pool::builder(lab).max_per_endpoint(1).max_waiting(1).fair_after(SOON);
+    let endpoint = builder.build().unwrap().endpoint("a").unwrap();
+    let held = endpoint.get().unwrap();
+    let (keep, kept) = bounded::<()>(0);
+    std::thread::scope(|scope| {
+        let (endpoint, go, keep) = (&endpoint, go, keep); // dropped by a panic as well
+        let caller = std::thread::Builder::new().name("the caller".to_owned());
+        let caller = caller.spawn_scoped(scope, move || {
+            let conn = endpoint.get_timeout(SOON)?;
+            let _released = kept.recv();
+            Ok::<_, Error>(conn.number)
+        });
+        eventually("it waits", || endpoint.stats().waiting() == 1);
+        drop(held);
+        looked.recv_timeout(SOON).expect("it looks at what it was given");
+        let next = endpoint.request().unwrap();
+        assert_eq!(endpoint.stats().waiting(), 1, "the queue is full");
+        go.send(()).unwrap();
+        drop(go);
+        eventually("another is opened", || endpoint.stats().opened() == 2);
+        assert!(next.receiver().is_empty(), "it is not its turn");
+        drop(keep);
+        assert_eq!(caller.unwrap().join().unwrap().expect("it is not turned away"), 1);
+        assert_eq!(next.receiver().recv_timeout(SOON).unwrap().unwrap().number, 1);
+    });
+    assert_eq!(endpoint.stats().closed_for(CloseReason::NotOpen), 1);
+    assert_eq!((endpoint.stats().opened(), endpoint.stats().refused()), (2, 0));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start threads, wait and read the time")]
 
 mod bad_input;
+mod cancelling;
 mod checkin;
 mod checkout;
 mod checks;
@@ -14,11 +15,21 @@ mod endings;
 mod errors;
 mod expiry;
 mod happy_eyeballs;
+mod limits;
+mod memcached;
+mod name_outages;
 mod names;
+mod nginx;
 mod observer;
 mod outages;
+mod rates;
 mod redis;
 mod repeats;
+mod requests;
+mod resolving;
+mod resolving_anew;
+mod resolving_fails;
+mod resolving_hangs;
 mod shared_drivers;
 mod shown;
 mod sockets;

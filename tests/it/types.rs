@@ -5,9 +5,9 @@ use std::fmt::Debug;
 
 use warmline::{
     Address, BoxConnector, BoxError, Builder, CloseReason, Closed, Connected, Deadline, Ended,
-    Endpoint, Error, ErrorKind, Exchange, Failure, Look, One, Opening, Phase, Plan, Pool,
-    PooledConn, Pulse, Repeat, Reset, Reuse, Socket, SocketOptions, SocketPath, Stamp, Stats,
-    TcpConnector, TcpKeepalive, UnixConnector, Watch,
+    Endpoint, EndpointLimits, Error, ErrorKind, Exchange, Failure, Look, One, Opening, Phase, Plan,
+    Pool, PooledConn, Pulse, Repeat, Request, Reset, Resolved, Resolver, Reuse, Socket,
+    SocketOptions, SocketPath, Stamp, Stats, TcpConnector, TcpKeepalive, UnixConnector, Watch,
 };
 
 use crate::support::lab::Lab;
@@ -22,8 +22,14 @@ fn handles_can_be_shared_and_cloned_and_guards_can_be_moved_to_other_threads() {
     handle::<Pool<TcpConnector>>();
     handle::<Endpoint<TcpConnector>>();
     handle::<Pool<UnixConnector>>();
+    handle::<Endpoint<UnixConnector>>();
     handle::<Endpoint<BoxConnector<One, Vec<u8>>>>();
-    send::<PooledConn<TcpConnector>>();
+    sync::<PooledConn<TcpConnector>>();
+    sync::<PooledConn<UnixConnector>>();
+    sync::<PooledConn<BoxConnector<One, Vec<u8>>>>();
+    handle::<Resolver>();
+    sync::<Request<TcpConnector>>();
+    sync::<Request<BoxConnector<One, Vec<u8>>>>();
     sync::<Socket>();
     send::<Opening>();
     send::<Builder<TcpConnector>>();
@@ -42,6 +48,7 @@ fn plain_values_can_be_shared_between_threads() {
     handle::<Deadline>();
     handle::<Stamp>();
     handle::<Ended>();
+    handle::<EndpointLimits>();
     handle::<ErrorKind>();
     handle::<Exchange>();
     handle::<Failure>();
@@ -51,6 +58,7 @@ fn plain_values_can_be_shared_between_threads() {
     handle::<Pulse>();
     handle::<Repeat>();
     handle::<Reset>();
+    handle::<Resolved>();
     handle::<Reuse>();
     handle::<SocketOptions>();
     handle::<Stats>();
@@ -76,6 +84,10 @@ impl warmline::Connector for Unshared {
 fn a_pool_of_connections_that_cannot_be_shared_can_itself() {
     let _watchdog = watchdog();
     handle::<Pool<Unshared>>();
+    handle::<Endpoint<Unshared>>();
+    // And no more than that: see the cases of `tests/interop`.
+    send::<PooledConn<Unshared>>();
+    sync::<Request<Unshared>>();
     let endpoint = Endpoint::of(Unshared).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -94,13 +106,18 @@ fn everything_can_be_printed_even_while_it_is_in_use() {
     let _watchdog = watchdog();
     let builder = tcp().name("orders").max_total(7);
     assert!(format!("{builder:?}").contains("7"));
-    let pool = Pool::builder(Lab::sound()).name("orders").build().unwrap();
+    let pool = Pool::builder(Lab::sound()).name("orders").max_per_endpoint(1).build().unwrap();
     let endpoint = pool.endpoint("eu-west").unwrap();
     let conn = endpoint.get().unwrap();
     assert!(format!("{pool:?}").contains("orders"));
     assert!(format!("{endpoint:?}").contains("eu-west"));
     let text = format!("{conn:?}");
     assert!(text.contains("eu-west") && text.contains("is_reused: false"), "{text}");
+    let request = endpoint.request().unwrap();
+    let text = format!("{request:?}");
+    assert!(text.contains("eu-west") && text.contains("has_arrived"), "{text}");
+    drop(request);
+    assert!(!format!("{:?}", Resolver::system()).is_empty());
     let text = pool.stats().to_string();
     assert!(
         text.contains("1 in use") && text.contains("1 opened") && !text.contains('\n'),

@@ -144,6 +144,43 @@ fn in_a_child_process_whatever_would_wait_or_connect_answers_closed_at_once() {
     );
 }
 
+#[test]
+fn requests_of_a_child_process_answer_closed_and_those_of_its_parent_are_left_to_it() {
+    alone(
+        "forks::requests_of_a_child_process_answer_closed_and_those_of_its_parent_are_left_to_it",
+        || {
+            let _watchdog = watchdog();
+            let (server, other) = (Server::echo(), Server::echo());
+            let pool = tcp().max_per_endpoint(1).build().unwrap();
+            let endpoint = pool.endpoint(&server.name()).unwrap();
+            let held = endpoint.get().unwrap();
+            let (queued, next) = (endpoint.request().unwrap(), endpoint.request().unwrap());
+            drop(pool.get(&other.name()).unwrap());
+            let arrived = pool.request(&other.name()).unwrap();
+            let kept = (queued, arrived);
+            let child = fork(&kept, |steps, (queued, arrived)| {
+                steps.expect_closed("request, which would wait", || endpoint.request());
+                steps.expect_closed("request by name", || pool.request(&other.name()));
+                steps.expect_closed("request, which would connect", || pool.request("127.0.0.1:1"));
+                steps.next("drop of one in the queue");
+                drop(queued);
+                steps.next("drop of one whose connection has arrived");
+                drop(arrived);
+            });
+            child.join();
+            let (queued, arrived) = kept;
+            ask(&mut arrived.receiver().try_recv().unwrap().unwrap()).unwrap();
+            assert_eq!(endpoint.stats().waiting(), 2);
+            drop(held);
+            for request in [queued, next] {
+                ask(&mut request.receiver().try_recv().unwrap().unwrap()).unwrap();
+            }
+            assert_eq!((server.accepted(), other.accepted()), (1, 1));
+            pool.drain(Deadline::after(SOON)).unwrap();
+        },
+    );
+}
+
 /// Gives the child the last word on all handles: it drops what the parent keeps.
 fn leaves_the_parent_alone(is_portable: bool) {
     let (server, diary, driver) = (Server::echo(), Diary::default(), Driver::new());
@@ -360,8 +397,9 @@ fn answers(
     let name = endpoint.key().to_string();
     steps.next("drop of a guard");
     drop(held);
-    steps.next("get and try_get, of whatever there is");
+    steps.next("get, try_get and request, of whatever there is");
     drop((endpoint.get(), pool.get(&name), endpoint.try_get(), pool.try_get(&name)));
+    drop((endpoint.request(), pool.request(&name)));
     steps.expect_closed("warm", || endpoint.warm(9, FOR_EVER));
     steps.expect_closed("drain", || pool.drain(Deadline::after(FOR_EVER)));
     steps.expect_closed("endpoint", || pool.endpoint(&name));

@@ -7,8 +7,10 @@ mod descriptors;
 mod farewells;
 mod forks;
 mod memory;
+mod names;
 mod network;
 mod shortages;
+mod sizes;
 #[expect(dead_code, unused_imports, unused_macros, reason = "shared with the other test binary")]
 #[path = "../it/support/mod.rs"]
 mod support;
@@ -36,9 +38,10 @@ fn is_child(name: &str) -> bool {
 }
 
 fn run_child(command: &mut Command, name: &str) -> Output {
-    // On one thread: the test's own, so that no other of the harness comes and goes.
-    let command = command.args(["--exact", name, "--nocapture", "--test-threads=1"]);
-    command.env(CHILD, name).output().unwrap()
+    // On one thread: the test's own, so that no other of the harness comes and goes. Who runs this
+    // has decided already whether the ignored ones are.
+    let command = command.args(["--exact", name, "--include-ignored", "--nocapture"]);
+    command.arg("--test-threads=1").env(CHILD, name).output().unwrap()
 }
 
 #[track_caller]

@@ -7,12 +7,13 @@ use crossbeam_channel::{Receiver, bounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use warmline::{
     Address, BoxError, CloseReason, Connector, Driver, Error, ErrorKind, Failure, Opening, Phase,
-    Plan, Pool, PooledConn, Socket, TcpConnector,
+    Plan, Pool, PooledConn, Resolver, Socket, TcpConnector,
 };
 
 use crate::alone;
 use crate::support::faults::{BlackHole, Refusing};
 use crate::support::foreign::Spread;
+use crate::support::resolver::{Answer, Script};
 use crate::support::{Diary, SOON, assert_empty, eventually, tcp, watchdog};
 
 /// Everything that this process may still open, except for so many.
@@ -92,6 +93,28 @@ fn each_of_several_who_need_room_gets_it_as_long_as_there_is_any() {
             assert_eq!(held.len(), 4);
         });
         drop(files);
+    });
+}
+
+#[test]
+fn without_descriptors_no_name_is_looked_up_again() {
+    alone("shortages::without_descriptors_no_name_is_looked_up_again", || {
+        let _watchdog = watchdog();
+        let (one, other) = (listening(), listening());
+        let script = Script::always(Answer::at(other.address()));
+        let resolver = script.resolver().negative_ttl(Duration::ZERO);
+        let pool = tcp().resolver(&resolver).build().unwrap();
+        let _in_use = pool.get(&one.name()).unwrap();
+        let files = all_but(0);
+        eventually("it was tried several times", || {
+            let error = pool.get_timeout("db.test:80", SOON).unwrap_err();
+            assert_names_the_cause(&error, Phase::Connect);
+            pool.stats().connects_failed() >= 4
+        });
+        drop(files);
+        eventually("it gets one", || pool.get_timeout("db.test:80", SOON).is_ok());
+        drop(pool.get_timeout("last.test:80", SOON).unwrap());
+        assert_eq!(script.asked(), ["db.test", "last.test"]);
     });
 }
 
@@ -278,8 +301,11 @@ fn a_name_that_cannot_be_looked_up_for_want_of_descriptors_fails_as_local() {
             let _watchdog = watchdog();
             let one = listening();
             let port = one.address().port();
-            let pool = tcp().build().unwrap();
+            let resolver = Resolver::system();
+            let pool = tcp().resolver(&resolver).build().unwrap();
+            // So that the driver has all that it needs.
             let _in_use = pool.get(&format!("localhost:{port}")).unwrap();
+            resolver.clear();
             let other = listening();
             let name = format!("localhost:{}", other.address().port());
             let files = all_but(0);

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use warmline::{Deadline, Driver, Pool, PooledConn};
+use warmline::{Deadline, Driver, EndpointLimits, Pool, PooledConn};
 
 use crate::alone;
 use crate::support::faults::BlackHole;
@@ -179,6 +179,29 @@ fn with_nothing_due_nobody_wakes_up() {
         assert_eq!(sleeps_of("fish-reaper"), before, "not once in two seconds");
         ask(&mut pool.get(&server.name()).unwrap()).unwrap();
         assert_eq!(threads_of("fish"), ["fish-loop", "fish-reaper"], "an idle one needs no crew");
+    });
+}
+
+#[test]
+fn endpoints_with_limits_of_their_own_that_nobody_uses_wake_nobody() {
+    alone("threads::endpoints_with_limits_of_their_own_that_nobody_uses_wake_nobody", || {
+        let _watchdog = watchdog();
+        let servers: Vec<_> = (0..100).map(|_| Server::echo()).collect();
+        let brief = Duration::from_millis(300);
+        let builder = tcp().name("fish").max_idle(100).idle_timeout(brief);
+        let pool = builder.connect_timeout(Duration::from_secs(1)).build().unwrap();
+        for server in &servers {
+            let endpoint = pool.endpoint(&server.name()).unwrap();
+            endpoint.set_limits(EndpointLimits::new().max_per_endpoint(4)).unwrap();
+            ask(&mut endpoint.get().unwrap()).unwrap();
+        }
+        eventually("no connection is left", || pool.stats().total() == 0);
+        // The reaper looks once more, at the time when the connects would have been too late.
+        std::thread::sleep(Duration::from_millis(1_500));
+        let before = await_rest("fish-reaper");
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(sleeps_of("fish-reaper"), before, "not once in three seconds");
+        assert_eq!(pool.stats().opened(), 100);
     });
 }
 

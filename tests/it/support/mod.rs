@@ -3,6 +3,8 @@
 pub(crate) mod faults;
 pub(crate) mod foreign;
 pub(crate) mod lab;
+pub(crate) mod programs;
+pub(crate) mod resolver;
 pub(crate) mod server;
 
 use std::io::{self, Read, Write};
