@@ -34,7 +34,7 @@ pub trait Resolve: Send + Sync + 'static {
     /// # Blocking
     ///
     /// On a thread of the driver's for look-ups; may block. Whoever waits for the answer gives up
-    /// at its own deadline; an answer that comes later is remembered all the same. A panic is
+    /// at its own deadline; an answer that comes later is remembered as a rule. A panic is
     /// caught, and is a failure.
     ///
     /// # Errors

@@ -146,7 +146,11 @@ impl<C: Connector> Shared<C> {
     /// block.
     pub(super) fn forget_failure(&self, failure: Arc<ConnectFailure>) {
         match self.hands() {
-            Some(hands) if sync::must_not_block() => {
+            // Of a plain pool's, only what a resolver says is somebody else's.
+            Some(hands)
+                if sync::must_not_block()
+                    && (!self.is_plain || failure.phase == Phase::Resolve) =>
+            {
                 if let Some(last) = Arc::into_inner(failure) {
                     hands.let_go(Box::new(last));
                 }

@@ -9,7 +9,7 @@ use crate::connector::{Connector, Judgement, Look, Reset, Socket};
 use crate::core::Lease;
 use crate::observe::CloseReason;
 use crate::shared::act::Acting;
-use crate::shared::{Boxed, Held, Home};
+use crate::shared::{Boxed, Held, Home, Since, Watched};
 use crate::sync::{self, Ordering};
 
 /// Calls user code, off every lock; a panic becomes its message.
@@ -145,6 +145,9 @@ impl<C: Connector> Home<C> {
     pub(crate) fn take_back(&self, mut held: Boxed<C>) {
         if self.shared.is_orphaned() {
             return self.shared.leave_to_parent(held);
+        }
+        if held.lease.uses == 0 && matches!(held.watched, Watched::NotNow(_)) {
+            held.watched = Watched::NotNow(Since::Opened); // what comes is a greeting as before
         }
         if let Err(panic) = self.shared.look_back(held.lease.token, &mut held) {
             log::error!("{self}: a connector panicked in watch: {panic}");

@@ -387,3 +387,23 @@ fn a_request_that_is_dropped_by_a_panic_gives_back_what_had_arrived() {
     assert!(caught.is_err());
     assert_eq!((pool.stats().idle(), pool.stats().closed()), (1, 0));
 }
+
+#[test]
+fn a_greeting_that_comes_after_that_is_left_for_who_gets_the_connection() {
+    let _watchdog = watchdog();
+    let (greet, told) = crossbeam_channel::unbounded();
+    let server = Server::scripted(move |peer| {
+        peer.wait(&told)?;
+        peer.write_all(b"220 hello")?;
+        peer.stay_silent()
+    });
+    let pool = tcp().portable_watch(true).build().unwrap();
+    let request = pool.request(&server.name()).unwrap();
+    eventually("it has arrived", || !request.receiver().is_empty());
+    drop(request);
+    greet.send(()).unwrap();
+    let mut conn = pool.get(&server.name()).unwrap();
+    let mut greeting = [0; 9];
+    conn.read_exact(&mut greeting).unwrap();
+    assert_eq!((&greeting, pool.stats().opened()), (b"220 hello", 1));
+}

@@ -113,14 +113,14 @@ impl<K: PartialEq, W> Cache<K, W> {
     /// and whoever asks next begins another.
     pub(crate) fn take_up(&mut self, name: &str, number: u64, now: Stamp) -> bool {
         let Some(known) = self.names.get_mut(name) else { return false };
-        let is_needed = known.is_needed();
+        let is_needed = known.is_needed(now);
         match &mut known.flight {
             Some(flight) if flight.look_up.number == number => flight.began = Some(now),
             _ => return false,
         }
         if !is_needed {
             known.flight = None;
-            self.forget_useless(name);
+            self.forget_useless(name, now);
         }
         is_needed
     }
@@ -139,17 +139,17 @@ impl<K: PartialEq, W> Cache<K, W> {
 
     /// Takes out somebody who need not wait any more; with the look-up, if nobody is left who does
     /// and no thread has it yet: whoever asks next begins another.
-    pub(crate) fn withdraw(&mut self, key: &K) -> Option<(W, Option<LookUp>)> {
+    pub(crate) fn withdraw(&mut self, key: &K, now: Stamp) -> Option<(W, Option<LookUp>)> {
         let (name, waiter, look_up) = self.names.iter_mut().find_map(|(name, known)| {
             let at = known.waiting.iter().position(|(waiting, _)| waiting == key)?;
             let (_, waiter) = known.waiting.swap_remove(at);
-            let is_needed = known.is_needed();
+            let is_needed = known.is_needed(now);
             let flight = known.flight.take_if(|flight| !is_needed && flight.began.is_none());
             let look_up = flight.map(|flight| flight.look_up);
             Some((look_up.is_some().then(|| name.clone()), waiter, look_up))
         })?;
         if let Some(name) = name {
-            self.forget_useless(&name);
+            self.forget_useless(&name, now);
         }
         Some((waiter, look_up))
     }
@@ -187,7 +187,7 @@ impl<K: PartialEq, W> Cache<K, W> {
                     known.learn(number, result, times, now, &mut self.forgotten)
                 };
                 let waiting = std::mem::take(&mut known.waiting);
-                self.forget_useless(name);
+                self.forget_useless(name, now);
                 Some((waiting, outcome))
             }
         }
@@ -235,10 +235,11 @@ impl<K: PartialEq, W> Cache<K, W> {
         });
     }
 
-    /// Forgets a name of which nothing is known, and nothing is to come.
-    fn forget_useless(&mut self, name: &str) {
-        if self.names.get(name).is_some_and(|known| known.useful_until() == Stamp::ZERO) {
-            self.names.remove(name);
+    /// Forgets a name of which nothing is known that could be used, and nothing is to come.
+    fn forget_useless(&mut self, name: &str, now: Stamp) {
+        if self.names.get(name).is_some_and(|known| known.useful_until() <= now) {
+            let useless = self.names.remove(name);
+            self.forgotten.extend(useless.and_then(|mut known| known.forget_failure()));
         }
     }
 
@@ -289,8 +290,9 @@ impl<K, W> Name<K, W> {
     }
 
     /// Somebody waits for a look-up, or it renews an answer.
-    fn is_needed(&self) -> bool {
-        !self.waiting.is_empty() || self.answer.is_some()
+    fn is_needed(&self, now: Stamp) -> bool {
+        let is_renewal = self.answer.as_ref().is_some_and(|answer| answer.stale_until > now);
+        is_renewal || !self.waiting.is_empty()
     }
 
     /// A look-up is under way and has not hung.

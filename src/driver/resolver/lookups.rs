@@ -20,7 +20,6 @@ const NO_POOL: u64 = 0;
 #[derive(Clone, Debug)]
 pub(crate) struct LookUps {
     crew: Crew,
-    running: Arc<Mutex<Running>>,
     watch: Arc<Watch>,
 }
 
@@ -28,7 +27,7 @@ pub(crate) struct LookUps {
 #[derive(Debug)]
 struct Watch {
     crew: Crew,
-    running: Arc<Mutex<Running>>,
+    running: Mutex<Running>,
     bell: OnceLock<Bell>,
 }
 
@@ -52,10 +51,10 @@ impl Running {
 
 impl LookUps {
     pub(crate) fn new(name: &str) -> Self {
-        let (crew, running) = (Crew::new(format!("{name}-dns")), Arc::<Mutex<Running>>::default());
-        let (its_crew, its_running) = (crew.clone(), Arc::clone(&running));
-        let watch = Watch { crew: its_crew, running: its_running, bell: OnceLock::new() };
-        Self { crew, running, watch: Arc::new(watch) }
+        let crew = Crew::new(format!("{name}-dns"));
+        let bell = OnceLock::new();
+        let watch = Watch { crew: crew.clone(), running: Mutex::default(), bell };
+        Self { crew, watch: Arc::new(watch) }
     }
 
     /// From now on the reaper sees to it that none is in the way of others for ever.
@@ -67,11 +66,11 @@ impl LookUps {
     /// Has a thread look something up.
     pub(crate) fn submit(&self, mark: Arc<Mark>, look_up: impl FnOnce(Fate) + Send + 'static) {
         self.replace_hung(clock::mono());
-        let running = Arc::clone(&self.running);
+        let watch = Arc::clone(&self.watch);
         let run = Box::new({
             let mark = Arc::clone(&mark);
             move |fate| {
-                let entered = (fate == Fate::Run).then(|| Entered::new(running, mark));
+                let entered = (fate == Fate::Run).then(|| Entered::new(watch, mark));
                 look_up(fate);
                 drop(entered);
             }
@@ -79,18 +78,8 @@ impl LookUps {
         self.crew.submit(Job { kind: Kind::LookUp, pool: NO_POOL, mark, run });
     }
 
-    /// Somebody must wait for a look-up. If all threads are busy, sees to it that none hangs for
-    /// ever in its way.
-    pub(crate) fn await_turn(&self) {
-        self.replace_hung(clock::mono());
-        let is_full = self.running.lock().relief_at().is_some();
-        if let (true, Some(bell)) = (is_full, self.watch.bell.get()) {
-            bell.ring();
-        }
-    }
-
     /// If all threads are busy, those that have been for too long are counted no more.
-    fn replace_hung(&self, now: Stamp) {
+    pub(crate) fn replace_hung(&self, now: Stamp) {
         self.watch.replace_hung(now);
     }
 
@@ -153,20 +142,26 @@ impl Ward for Watch {
 
 /// A look-up's entry among those that have a thread.
 struct Entered {
-    running: Arc<Mutex<Running>>,
+    watch: Arc<Watch>,
     mark: Arc<Mark>,
 }
 
 impl Entered {
-    fn new(running: Arc<Mutex<Running>>, mark: Arc<Mark>) -> Self {
-        running.lock().counted.push((Arc::clone(&mark), clock::mono()));
-        Self { running, mark }
+    fn new(watch: Arc<Watch>, mark: Arc<Mark>) -> Self {
+        let mut running = watch.running.lock();
+        running.counted.push((Arc::clone(&mark), clock::mono()));
+        let is_full = running.relief_at().is_some();
+        drop(running);
+        if let (true, Some(bell)) = (is_full, watch.bell.get()) {
+            bell.ring(); // it has something to watch from now on
+        }
+        Self { watch, mark }
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let mut running = self.running.lock();
+        let mut running = self.watch.running.lock();
         let own = running.counted.iter().position(|(mark, _)| Arc::ptr_eq(mark, &self.mark));
         match own {
             Some(at) => drop(running.counted.swap_remove(at)),

@@ -151,9 +151,7 @@ impl Resolver {
         drop(cache);
         by.let_go_all(forgotten);
         self.look_up(name, found.look_up, by);
-        if found.outcome.is_none() {
-            by.await_turn();
-        }
+        by.replace_hung(now); // or it may wait for one that hangs
         if let (Some(waiting), Some(outcome)) = (waiting, found.outcome) {
             waiting(outcome);
         }
@@ -161,7 +159,7 @@ impl Resolver {
 
     /// Lets go of somebody who waits for addresses.
     pub(crate) fn withdraw(&self, key: Key, by: &LookUps) {
-        let withdrawn = self.cache.lock().withdraw(&key);
+        let withdrawn = self.cache.lock().withdraw(&key, clock::mono());
         let Some((waiting, look_up)) = withdrawn else { return };
         drop(waiting);
         if let Some(look_up) = look_up {

@@ -10,7 +10,7 @@ const SOON: Duration = Duration::from_secs(20);
 impl LookUps {
     /// As if each that has a thread had had it since the clock's own zero.
     pub(in crate::driver::resolver) fn pretend_all_hang(&self) {
-        self.running.lock().counted.iter_mut().for_each(|(_, began)| *began = Stamp::ZERO);
+        self.watch.running.lock().counted.iter_mut().for_each(|(_, began)| *began = Stamp::ZERO);
     }
 }
 
@@ -51,7 +51,7 @@ impl Hanging {
     }
 
     fn hung(&self) -> usize {
-        self.look_ups.running.lock().hung
+        self.look_ups.watch.running.lock().hung
     }
 }
 
@@ -60,7 +60,7 @@ fn no_more_than_four_run_at_a_time_and_the_others_follow_in_order() {
     let mut hanging = Hanging::new();
     (0..10).for_each(|number| hanging.submit(number));
     hanging.begin(4);
-    assert_eq!(hanging.look_ups.running.lock().counted.len(), 4);
+    assert_eq!(hanging.look_ups.watch.running.lock().counted.len(), 4);
     hanging.gate = None;
     hanging.look_ups.stop();
     let mut rest: Vec<usize> = (0..6).map(|_| hanging.runs.recv_timeout(SOON).unwrap()).collect();
@@ -102,7 +102,7 @@ fn no_more_than_sixteen_are_given_up() {
     hanging.begin(4);
     hanging.replace_hung(HUNG_AFTER);
     assert_eq!(hanging.hung(), 16);
-    assert_eq!(hanging.look_ups.running.lock().counted.len(), 4, "these keep their threads");
+    assert_eq!(hanging.look_ups.watch.running.lock().counted.len(), 4, "these keep their threads");
     assert!(hanging.runs.is_empty());
 }
 
@@ -115,7 +115,7 @@ fn those_that_return_after_all_are_out_of_the_books() {
     hanging.begin(4);
     hanging.gate = None;
     // Each leaves the books just after what it has to say: there is no event for that.
-    while hanging.hung() > 0 || !hanging.look_ups.running.lock().counted.is_empty() {
+    while hanging.hung() > 0 || !hanging.look_ups.watch.running.lock().counted.is_empty() {
         std::thread::yield_now();
     }
 }
@@ -128,10 +128,17 @@ fn one_that_is_withdrawn_before_a_thread_has_it_comes_back_refused_and_one_that_
     let (told, fates) = bounded(1);
     let mark = Arc::<Mark>::default();
     hanging.look_ups.submit(Arc::clone(&mark), move |fate| told.send(fate).unwrap());
-    let running: Vec<_> =
-        hanging.look_ups.running.lock().counted.iter().map(|(mark, _)| Arc::clone(mark)).collect();
+    let running: Vec<_> = hanging
+        .look_ups
+        .watch
+        .running
+        .lock()
+        .counted
+        .iter()
+        .map(|(mark, _)| Arc::clone(mark))
+        .collect();
     running.iter().for_each(|mark| hanging.look_ups.withdraw(mark));
-    assert_eq!(hanging.look_ups.running.lock().counted.len(), 4);
+    assert_eq!(hanging.look_ups.watch.running.lock().counted.len(), 4);
     assert!(fates.is_empty());
     hanging.look_ups.withdraw(&mark);
     assert_eq!(fates.try_recv(), Ok(Fate::Refused));
@@ -148,5 +155,5 @@ fn after_the_end_look_ups_are_refused_at_once() {
     let (told, fate) = bounded(1);
     look_ups.submit(Arc::default(), move |fate| told.send(fate).unwrap());
     assert_eq!(fate.try_recv(), Ok(Fate::Refused));
-    assert!(look_ups.running.lock().counted.is_empty());
+    assert!(look_ups.watch.running.lock().counted.is_empty());
 }

@@ -22,7 +22,7 @@ fn with_nothing_under_way_there_is_nothing_to_wait_for() {
 
 /// Who withdrew, and the look-up that is not needed any more.
 fn withdrawn(world: &mut World, key: u32) -> Option<(&'static str, Option<u64>)> {
-    let (waiter, look_up) = world.cache.withdraw(&key)?;
+    let (waiter, look_up) = world.cache.withdraw(&key, START)?;
     Some((waiter, look_up.map(|look_up| look_up.number)))
 }
 
@@ -65,7 +65,7 @@ fn the_mark_that_comes_back_is_that_of_the_job() {
     let mut cache = Cache::<u32, &str>::new();
     let begun = cache.find("db", START).look_up.unwrap();
     cache.wait("db", 1, "waits").unwrap();
-    let (_, withdrawn) = cache.withdraw(&1).unwrap();
+    let (_, withdrawn) = cache.withdraw(&1, START).unwrap();
     assert!(Arc::ptr_eq(&begun.mark, &withdrawn.unwrap().mark));
 }
 
@@ -197,4 +197,22 @@ fn what_comes_for_a_name_that_is_forgotten_is_of_no_use() {
     let mut cache = Cache::<u32, &str>::new();
     assert!(cache.finish(("db", 1), Ok(answer(1)), TIMES, START).is_none());
     assert_eq!(cache.len(), 0);
+}
+
+#[test]
+fn an_answer_past_its_time_is_no_reason_to_look_up_what_nobody_waits_for() {
+    let mut cache = Cache::<u32, &str>::new();
+    let first = cache.find("db", START).look_up.unwrap().number;
+    cache.wait("db", 1, "waits").unwrap();
+    assert!(cache.take_up("db", first, START));
+    assert!(cache.finish(("db", first), Ok(answer(1)), TIMES, START).is_some());
+    let late = START.plus(TIMES.ttl + TIMES.stale_for);
+    let again = cache.find("db", late);
+    assert!(again.outcome.is_none());
+    cache.wait("db", 7, "waits").unwrap();
+    let (_, withdrawn) = cache.withdraw(&7, late).unwrap();
+    let number = again.look_up.unwrap().number;
+    assert_eq!(withdrawn.map(|look_up| look_up.number), Some(number));
+    assert!(!cache.take_up("db", number, late));
+    assert_eq!(cache.len(), 0, "and nothing is left to remember");
 }
