@@ -110,9 +110,9 @@ impl<C: Connector> Home<C> {
         }
         let now = Now::read();
         let Some(state) = self.shared.enter() else { return };
-        let cancel =
+        let desk =
             self.shared.transact_under(state, |core, fx| core.cancel_request(token, now, fx));
-        drop(cancel);
+        drop(desk);
     }
 
     /// A checkout that takes what is idle, or nothing.
