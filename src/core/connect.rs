@@ -12,11 +12,11 @@ use crate::observe::CloseReason;
 
 /// No attempt to an endpoint begins sooner than this after one has failed.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// With nobody waiting the pause doubles, up to this.
+pub(crate) const QUIET_RETRY_PAUSE: Duration = Duration::from_millis(800);
 /// Of the starved, so many are looked at for whether they still want anything: those that come
 /// first are those that hold up others.
 const MOST_LOOKED_AT: usize = 16;
-/// With nobody waiting the pause doubles, up to this.
-pub(crate) const QUIET_RETRY_PAUSE: Duration = Duration::from_millis(800);
 
 impl<T, W: Clone + PartialEq> Core<T, W> {
     /// Begins as many attempts as the endpoint's waiters, `min_idle` and `warm` ask for and the

@@ -152,7 +152,7 @@ impl<W> EndpointCore<W> {
         if self.kept { self.caps.min_idle } else { 0 }
     }
 
-    /// How many could serve a caller, now or soon, or hold one up for no longer than they are used.
+    /// Connections that are there and come back: idle, in use, or out for a check that may end.
     pub(crate) fn live(&self) -> usize {
         self.idle.len() + self.in_use + self.returning()
     }

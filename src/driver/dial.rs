@@ -97,7 +97,7 @@ impl<C: Connector> Attempt<C> {
                     let failure = ConnectFailure::unresolved(error, of, self.took());
                     self.end(Err(Arc::new(failure)));
                 }
-                self.tie.look_ups.let_go(cause);
+                self.tie.crew.let_go(cause, self.tie.pool);
             }
         }
     }

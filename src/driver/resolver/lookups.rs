@@ -97,11 +97,12 @@ impl LookUps {
         }
     }
 
-    /// The same with several, if there are any: else no thread is asked for.
-    pub(crate) fn let_go_all<T: Send + 'static>(&self, what: Vec<T>) {
-        if !what.is_empty() {
-            self.let_go(what);
-        }
+    /// Lets go of what others may hold too.
+    pub(crate) fn let_go_of<T: Send + Sync + 'static>(
+        &self,
+        what: impl IntoIterator<Item = Arc<T>>,
+    ) {
+        what.into_iter().for_each(|held| self.crew.let_go(held, NO_POOL));
     }
 
     /// No new look-ups. Those that run are left to end.

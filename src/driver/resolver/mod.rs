@@ -129,11 +129,7 @@ impl Resolver {
 
     /// What is known of a name; nothing if somebody must look it up first, and does.
     pub(crate) fn find(&self, name: &str, by: &LookUps) -> Option<Outcome> {
-        let mut cache = self.cache.lock();
-        let found = cache.find(name, clock::mono());
-        let forgotten = cache.take_forgotten();
-        drop(cache);
-        by.let_go_all(forgotten);
+        let found = self.consult(by, |cache| cache.find(name, clock::mono()));
         self.look_up(name, found.look_up, by);
         found.outcome
     }
@@ -141,15 +137,14 @@ impl Resolver {
     /// Calls `waiting` with the addresses as soon as they are known: at once, if they are.
     pub(crate) fn ask(&self, name: &str, key: Key, waiting: Waiting, by: &LookUps) {
         let now = clock::mono();
-        let mut cache = self.cache.lock();
-        let found = cache.find(name, now);
-        let waiting = match &found.outcome {
-            None => cache.wait(name, key, waiting).err(),
-            Some(_) => Some(waiting),
-        };
-        let forgotten = cache.take_forgotten();
-        drop(cache);
-        by.let_go_all(forgotten);
+        let (found, waiting) = self.consult(by, |cache| {
+            let found = cache.find(name, now);
+            let waiting = match &found.outcome {
+                None => cache.wait(name, key, waiting).err(),
+                Some(_) => Some(waiting),
+            };
+            (found, waiting)
+        });
         self.look_up(name, found.look_up, by);
         by.replace_hung(now); // or it may wait for one that hangs
         if let (Some(waiting), Some(outcome)) = (waiting, found.outcome) {
@@ -171,6 +166,16 @@ impl Resolver {
     pub(crate) fn doubt(&self, name: &str, by: &LookUps) {
         let look_up = self.cache.lock().doubt(name, self.times, clock::mono());
         self.look_up(name, look_up, by);
+    }
+
+    /// Under the cache's lock; the errors that it forgets thereby are dropped after it.
+    fn consult<R>(&self, by: &LookUps, ask: impl FnOnce(&mut Cache<Key, Waiting>) -> R) -> R {
+        let mut cache = self.cache.lock();
+        let result = ask(&mut cache);
+        let forgotten = cache.take_forgotten();
+        drop(cache);
+        by.let_go_of(forgotten);
+        result
     }
 
     fn look_up(&self, name: &str, look_up: Option<LookUp>, by: &LookUps) {
@@ -221,11 +226,8 @@ impl Flight {
         self.is_over = true;
         let resolver = &self.resolver;
         let (of, result) = ((&*self.name, self.number), result.map_err(Arc::new));
-        let mut cache = resolver.cache.lock();
-        let told = cache.finish(of, result, resolver.times, clock::mono());
-        let forgotten = cache.take_forgotten();
-        drop(cache);
-        self.by.let_go_all(forgotten);
+        let told = resolver
+            .consult(&self.by, |cache| cache.finish(of, result, resolver.times, clock::mono()));
         let Some((waiting, outcome)) = told else { return };
         for (_, waiting) in waiting {
             let outcome = outcome.clone();
@@ -233,7 +235,7 @@ impl Flight {
                 log::error!("an attempt panicked when its name was resolved: {panic}");
             }
         }
-        self.by.let_go(outcome);
+        self.by.let_go_of(outcome.err());
     }
 }
 
