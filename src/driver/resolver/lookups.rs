@@ -19,11 +19,10 @@ const NO_POOL: u64 = 0;
 /// closed. Cloning makes a second handle to the same.
 #[derive(Clone, Debug)]
 pub(crate) struct LookUps {
-    crew: Crew,
     watch: Arc<Watch>,
 }
 
-/// Has the reaper come for those that hang.
+/// What the reaper knows of them, to come for those that hang.
 #[derive(Debug)]
 struct Watch {
     crew: Crew,
@@ -53,8 +52,7 @@ impl LookUps {
     pub(crate) fn new(name: &str) -> Self {
         let crew = Crew::new(format!("{name}-dns"));
         let bell = OnceLock::new();
-        let watch = Watch { crew: crew.clone(), running: Mutex::default(), bell };
-        Self { crew, watch: Arc::new(watch) }
+        Self { watch: Arc::new(Watch { crew, running: Mutex::default(), bell }) }
     }
 
     /// From now on the reaper sees to it that none is in the way of others for ever.
@@ -75,7 +73,7 @@ impl LookUps {
                 drop(entered);
             }
         });
-        self.crew.submit(Job { kind: Kind::LookUp, pool: NO_POOL, mark, run });
+        self.watch.crew.submit(Job { kind: Kind::LookUp, pool: NO_POOL, mark, run });
     }
 
     /// If all threads are busy, those that have been for too long are counted no more.
@@ -85,13 +83,13 @@ impl LookUps {
 
     /// Refuses a look-up that no thread has taken yet.
     pub(crate) fn withdraw(&self, mark: &Arc<Mark>) {
-        self.crew.withdraw(mark, NO_POOL, Kind::LookUp);
+        self.watch.crew.withdraw(mark, NO_POOL, Kind::LookUp);
     }
 
     /// Drops somebody else's values: here, if this thread may block, and else on one that may.
     pub(crate) fn let_go<T: Send + 'static>(&self, what: T) {
         if sync::must_not_block() {
-            self.crew.drop_elsewhere(what, NO_POOL);
+            self.watch.crew.drop_elsewhere(what, NO_POOL);
         } else {
             drop_guarded(what);
         }
@@ -102,12 +100,12 @@ impl LookUps {
         &self,
         what: impl IntoIterator<Item = Arc<T>>,
     ) {
-        what.into_iter().for_each(|held| self.crew.let_go(held, NO_POOL));
+        what.into_iter().for_each(|held| self.watch.crew.let_go(held, NO_POOL));
     }
 
     /// No new look-ups. Those that run are left to end.
     pub(crate) fn stop(&self) {
-        self.crew.stop();
+        self.watch.crew.stop();
     }
 }
 
