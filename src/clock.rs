@@ -71,7 +71,7 @@ pub(crate) fn mono() -> Stamp {
     system::mono()
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(warmline_sim)))]
 mod system {
     use rustix::time::{ClockId, clock_gettime};
 
@@ -99,7 +99,7 @@ mod system {
     }
 }
 
-#[cfg(windows)]
+#[cfg(all(windows, not(warmline_sim)))]
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 mod system {
     use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -117,6 +117,20 @@ mod system {
         static ZERO: OnceLock<Instant> = OnceLock::new();
         let now = Instant::now();
         Stamp(nanos(now.saturating_duration_since(*ZERO.get_or_init(|| now))))
+    }
+}
+
+#[cfg(warmline_sim)]
+mod system {
+    use super::Stamp;
+    use crate::sim;
+
+    pub(super) fn wall() -> Stamp {
+        Stamp(sim::wall())
+    }
+
+    pub(super) fn mono() -> Stamp {
+        Stamp(sim::now())
     }
 }
 

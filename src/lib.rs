@@ -197,6 +197,9 @@
 // In layers, bottom first: a module may name only those above it in this list.
 
 // 0
+#[cfg(warmline_sim)]
+#[doc(hidden)]
+pub mod sim;
 mod sync;
 mod sys;
 

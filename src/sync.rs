@@ -1,23 +1,29 @@
 //! The one place that names locks, channels and threads.
 //!
-//! Everything above takes them from here, so that a model checker can be put in their place.
+//! Everything above takes them from here. In a simulation those of [`sim`](crate::sim) are in their
+//! place.
 //! [`Mutex`] knows, in debug builds, that its thread holds it: taking a second one, or calling
 //! user code while one is held, is a bug that panics instead of hanging.
 
 use std::cell::Cell;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::thread::JoinHandle;
+
+#[cfg(not(warmline_sim))]
+mod system;
+#[cfg(warmline_sim)]
+use crate::sim::threads as system;
 
 /// Channels: a [`Request`](crate::Request) answers on one.
 #[doc(no_inline)]
 pub use crossbeam_channel;
 
-pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
+pub(crate) use self::system::{
+    AtomicBool, AtomicU32, AtomicU64, Condvar, JoinHandle, Parker, Receiver, RwLock,
+    RwLockReadGuard, Sender, Unparker, bounded, is_current, next_number, panicking, thread_local,
+};
 pub(crate) use crossbeam_utils::CachePadded;
-pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
-pub(crate) use parking_lot::{Condvar, RwLock, RwLockReadGuard};
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+pub(crate) use std::sync::atomic::Ordering;
 pub(crate) use std::sync::{Arc, OnceLock, Weak};
 
 thread_local! {
@@ -31,11 +37,11 @@ thread_local! {
 
 /// A lock that is held for some tens of instructions and never across a call of user code.
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
+pub(crate) struct Mutex<T>(system::Mutex<T>);
 
 impl<T> Mutex<T> {
     pub(crate) const fn new(value: T) -> Self {
-        Self(parking_lot::Mutex::new(value))
+        Self(system::Mutex::new(value))
     }
 
     #[inline(always)]
@@ -55,7 +61,7 @@ impl<T> Mutex<T> {
 /// Held while threads are started: the one lock under which others may be taken. Whoever has one
 /// never takes it.
 #[derive(Debug, Default)]
-pub(crate) struct Gate(parking_lot::Mutex<()>);
+pub(crate) struct Gate(system::Mutex<()>);
 
 impl Gate {
     /// Returns what keeps others out until it is dropped.
@@ -67,11 +73,11 @@ impl Gate {
 
 /// Unlocks on drop.
 #[derive(Debug)]
-pub(crate) struct MutexGuard<'a, T>(parking_lot::MutexGuard<'a, T>);
+pub(crate) struct MutexGuard<'a, T>(system::MutexGuard<'a, T>);
 
 impl<'a, T> MutexGuard<'a, T> {
     #[inline(always)]
-    fn new(guard: parking_lot::MutexGuard<'a, T>) -> Self {
+    fn new(guard: system::MutexGuard<'a, T>) -> Self {
         if cfg!(debug_assertions) {
             HELD.with(|held| held.set(held.get() + 1));
         }
@@ -125,7 +131,7 @@ pub(crate) fn spawn(
     name: String,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).spawn(move || {
+    system::spawn(name, move || {
         IS_DRIVER.with(|is_driver| is_driver.set(true));
         body();
     })

@@ -4,9 +4,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use socket2::SockRef;
-
 use crate::error::Error;
+use crate::sys::socket2::{self, SockRef};
 use crate::sys::{self, AsFd};
 
 /// When the system probes a silent TCP connection, and when it gives it up.

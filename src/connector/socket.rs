@@ -1,18 +1,17 @@
 //! The stream type users see: a socket that remembers what happened to it.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-#[cfg(unix)]
-use std::os::unix::net::UnixStream;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
-
-use socket2::SockRef;
 
 use crate::clock::Deadline;
 use crate::connector::{SocketOptions, Watch};
 use crate::observe::CloseReason;
 use crate::sync::{AtomicBool, Ordering};
-use crate::sys::{self, AsFd, BorrowedFd, OwnedFd, Peek};
+#[cfg(unix)]
+use crate::sys::UnixStream;
+use crate::sys::socket2::SockRef;
+use crate::sys::{self, AsFd, BorrowedFd, OwnedFd, Peek, TcpStream};
 
 /// A connected TCP or Unix socket that remembers what happened to it.
 ///

@@ -29,7 +29,7 @@ mod entry;
 mod pace;
 mod permits;
 mod slab;
-#[cfg(test)]
+#[cfg(any(test, warmline_sim))]
 mod sound;
 mod stats;
 #[cfg(test)]
@@ -76,6 +76,9 @@ pub(crate) struct Core<T, W> {
     /// Who waits for the last connection to end.
     drainers: Vec<W>,
     is_closed: bool,
+    /// The time by which it decided last: threads that read it earlier may come later.
+    #[cfg(warmline_sim)]
+    pub(crate) decided_at: Now,
     /// Idle for so long, in nanoseconds, a connection is not handed out without more thought.
     care_after: u64,
     /// State of the generator that spreads lifetimes.
@@ -98,6 +101,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             timers: Timers::new(),
             drainers: Vec::new(),
             is_closed: false,
+            #[cfg(warmline_sim)]
+            decided_at: Now::default(),
             care_after: idle.min(check),
             random: seed | 1,
             forgotten: Counters::default(),
@@ -240,6 +245,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// Ends every transition off the fast path at `endpoint`: whatever came free goes to whoever
     /// waited longest for it, there or elsewhere, and whoever should look again is told.
     fn rebalance(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+        #[cfg(warmline_sim)]
+        self.decided_by(now);
         self.note_vacancy(endpoint);
         let place = self.endpoints.at_mut(endpoint);
         place.is_over &= place.total() > place.caps.max_per_endpoint;

@@ -45,12 +45,12 @@ impl Timers {
         self.due.pop_first().map(|(_, timer)| timer)
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, warmline_sim))]
     pub(crate) fn contains(&self, at: Stamp, timer: Timer) -> bool {
         self.due.contains(&(at, timer))
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, warmline_sim))]
     pub(crate) fn len(&self) -> usize {
         self.due.len()
     }

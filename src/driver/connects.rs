@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use foldhash::HashMap;
 use smallvec::SmallVec;
 
 use crate::clock::Stamp;
@@ -17,7 +16,7 @@ use crate::driver::flight::{Flight, connect_unix};
 use crate::driver::race::Race;
 use crate::driver::watch::Claims;
 use crate::sync::Arc;
-use crate::sys;
+use crate::sys::{self, HashMap, mio};
 
 /// Sockets that one turn of the loop begins to connect, so that news of others is not kept waiting.
 const MOST_PER_TURN: usize = 32;

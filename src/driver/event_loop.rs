@@ -3,8 +3,6 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mio::{Events, Poll, Waker};
-
 use crate::clock;
 use crate::connector::Watch;
 use crate::core::{Cut, Token};
@@ -14,6 +12,7 @@ use crate::driver::watch::{Claims, Watches, notice_of};
 use crate::driver::worker::Worker;
 use crate::shared::Watcher;
 use crate::sync::{self, Arc, AtomicBool, Mutex, Ordering};
+use crate::sys::mio::{self, Events, Poll, Waker};
 
 /// News of the system that one turn takes at the most.
 const MOST_EVENTS: usize = 256;

@@ -1,12 +1,11 @@
 //! A socket on its way to its peer, without blocking.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
-
-use socket2::{Domain, Type};
+use std::net::SocketAddr;
 
 use crate::connector::{Socket, SocketOptions};
-use crate::sys::{self, RawFd};
+use crate::sys::socket2::{self, Domain, Type};
+use crate::sys::{self, RawFd, TcpStream, mio};
 
 /// A TCP socket that is being connected.
 #[derive(Debug)]
@@ -96,7 +95,7 @@ pub(crate) fn connect_unix(
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
         Err(error) => return Err(error),
     }
-    let stream = std::os::unix::net::UnixStream::from(std::os::fd::OwnedFd::from(socket));
+    let stream = sys::UnixStream::from(sys::OwnedFd::from(socket));
     Socket::from_unix(stream, options).map(Some)
 }
 

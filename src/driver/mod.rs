@@ -26,8 +26,6 @@ pub use self::resolver::Resolver;
 use std::fmt;
 use std::io;
 
-use foldhash::HashMap;
-
 use crate::clock::{Deadline, Stamp};
 use crate::config::{DEFAULT_NAME, check_name};
 use crate::connector::{Connector, Watch};
@@ -44,6 +42,7 @@ use crate::error::Error;
 use crate::observe::{CloseReason, Observer};
 use crate::shared::{Boxed, Event, Hands, Home, Shared, Since, Watched};
 use crate::sync::{Arc, Gate, Mutex, OnceLock, Sender, Weak};
+use crate::sys::HashMap;
 
 /// The threads that work for a pool, or for several.
 ///

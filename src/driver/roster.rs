@@ -2,10 +2,9 @@
 
 use std::collections::VecDeque;
 
-use foldhash::HashMap;
-
 use crate::driver::crew::{Job, Kind, Mark};
 use crate::sync::Arc;
+use crate::sys::HashMap;
 
 /// Jobs of a kind that may run at a time. No kind can take what another needs: those of people's
 /// code that hang are many, if they are any.

@@ -8,16 +8,14 @@
 use std::collections::hash_map::Entry;
 use std::io;
 
-use foldhash::HashMap;
-use mio::Registry;
-
 use crate::clock::Stamp;
 use crate::connector::Watch;
 use crate::core::{Cut, Notice, Token};
 use crate::driver::crew::Crew;
 use crate::shared::{Since, Watched};
 use crate::sync::{Arc, Mutex, Weak};
-use crate::sys::{self, RawFd};
+use crate::sys::mio::{self, Registry};
+use crate::sys::{self, HashMap, RawFd};
 
 /// Pools with connections to watch, and the poll they are registered with.
 #[derive(Debug)]

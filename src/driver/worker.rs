@@ -1,9 +1,8 @@
 //! A thread with a name, stopped and joined when its handle is dropped.
 
 use std::io;
-use std::thread::{self, JoinHandle};
 
-use crate::sync::{self, Arc, AtomicBool, Ordering};
+use crate::sync::{self, Arc, AtomicBool, JoinHandle, Ordering};
 
 /// Runs until told to stop. Must never block but where it can be woken.
 pub(crate) struct Worker {
@@ -42,7 +41,7 @@ impl Drop for Worker {
         }
         self.stop.store(true, Ordering::Release);
         (self.wake)();
-        if thread.thread().id() == thread::current().id() {
+        if sync::is_current(&thread) {
             return; // a thread cannot wait for itself
         }
         if thread.join().is_err() {

@@ -12,7 +12,7 @@ use crate::observe::{CloseReason, Closed};
 use crate::shared::seat::{Mailbox, Reply};
 use crate::shared::{Boxed, Event, Home, Shared, guarded};
 use crate::sync::{self, Arc, Ordering};
-use crate::sys::OwnedFd;
+use crate::sys::{self, OwnedFd};
 
 /// What is left to do after the lock: actions, with the endpoints and descriptors they concern.
 pub(super) struct Deeds<C: Connector> {
@@ -26,7 +26,7 @@ pub(super) struct Deeds<C: Connector> {
 /// How deep actions may be nested that decide on others.
 const MOST_NESTED: u32 = 8;
 
-thread_local! {
+sync::thread_local! {
     /// For which pool this thread acts at the moment, and how deep. From one pool it may come to
     /// another, through people's code: there it begins anew.
     static ACTING: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
@@ -174,8 +174,7 @@ impl<C: Connector> Shared<C> {
     fn interrupt(&self, token: Token, duplicate: Option<OwnedFd>) {
         match duplicate {
             Some(duplicate) => {
-                let both = rustix::net::Shutdown::Both;
-                if let Err(error) = rustix::net::shutdown(&duplicate, both) {
+                if let Err(error) = sys::shut_down(&duplicate) {
                     log::debug!("could not interrupt an attempt: {error}");
                 }
             }

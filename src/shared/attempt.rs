@@ -1,7 +1,5 @@
 //! What the driver's threads report, and ask for, while they work on connections.
 
-use std::collections::HashSet;
-
 use crate::clock::{self, Now, Stamp};
 use crate::connector::Connector;
 use crate::core::Token;
@@ -9,7 +7,7 @@ use crate::error::{ConnectFailure, Failure, Phase};
 use crate::observe::{CloseReason, Connected};
 use crate::shared::{Boxed, Event, Home, Shared, guarded};
 use crate::sync::{Arc, Ordering};
-use crate::sys::OwnedFd;
+use crate::sys::{HashSet, OwnedFd};
 
 impl<C: Connector> Shared<C> {
     /// A thread takes up an attempt; false if it came too late.

@@ -190,7 +190,7 @@ impl<C: Connector> Home<C> {
     fn judge(&self, held: &mut Held<C::Conn>) -> Verdict {
         let shared = &*self.shared;
         let Held { conn, lease, .. } = held;
-        if std::thread::panicking() {
+        if sync::panicking() {
             return Verdict::Close(CloseReason::Panicked);
         }
         if lease.uses >= shared.settings.limits.max_uses - 1 {

@@ -20,10 +20,8 @@ pub(crate) use self::seat::Desk;
 pub(crate) use self::wait::Asked;
 pub(crate) use self::watch::{Since, Watched, Watcher};
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
-
-use foldhash::fast::RandomState;
 
 use crate::clock::{self, Deadline, Now};
 use crate::config::{Caps, Settings};
@@ -34,10 +32,10 @@ use crate::shared::act::Deeds;
 use crate::shared::names::Names;
 use crate::shared::seat::{Mailbox, Seat, send_answers};
 use crate::sync::{
-    Arc, AtomicBool, AtomicU32, AtomicU64, CachePadded, Mutex, MutexGuard, OnceLock, Ordering,
-    RwLock, Weak,
+    self, Arc, AtomicBool, AtomicU32, AtomicU64, CachePadded, Mutex, MutexGuard, OnceLock,
+    Ordering, RwLock, Weak,
 };
-use crate::sys::{self, OwnedFd};
+use crate::sys::{self, HashMap, OwnedFd};
 
 /// What an endpoint's handles and guards share: where its connections come home to.
 pub(crate) struct Home<C: Connector> {
@@ -117,10 +115,10 @@ impl<T> Held<T> {
 /// What the one lock guards.
 struct State<C: Connector> {
     core: Core<Boxed<C>, Mailbox<Boxed<C>>>,
-    homes: HashMap<u32, Weak<Home<C>>, RandomState>,
+    homes: HashMap<u32, Weak<Home<C>>>,
     /// Duplicates of sockets that are with the crew. Exactly one side takes one out: the crew when
     /// the call returns, or the reaper at the deadline.
-    duplicates: HashMap<Token, OwnedFd, RandomState>,
+    duplicates: HashMap<Token, OwnedFd>,
     /// Connections that have left the core and are not closed yet.
     closing: usize,
 }
@@ -193,8 +191,7 @@ impl<C: Connector> Shared<C> {
         mut settings: Settings,
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
-        static IDS: AtomicU64 = AtomicU64::new(1);
-        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        let id = sync::next_number();
         let has_check = guarded(|| connector.has_check()).unwrap_or_else(|panic| {
             log::error!("a connector panicked in has_check: {panic}");
             false
@@ -292,6 +289,8 @@ impl<C: Connector> Shared<C> {
             let home = place.and_then(|place| state.homes.get(&place)?.upgrade());
             deeds.homes.push(home);
         }
+        #[cfg(warmline_sim)]
+        state.core.assert_sound(state.core.decided_at);
         let is_waiting = state.core.is_waiting();
         if self.is_waiting.load(Ordering::Relaxed) != is_waiting {
             self.is_waiting.store(is_waiting, Ordering::Relaxed);

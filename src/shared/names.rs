@@ -1,9 +1,6 @@
 //! From names to endpoints.
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
-
-use foldhash::fast::RandomState;
 
 use crate::clock::{self, Stamp};
 use crate::connector::Connector;
@@ -12,6 +9,7 @@ use crate::error::Error;
 use crate::key::Name;
 use crate::shared::{Home, Shared, guarded};
 use crate::sync::{Arc, AtomicU32};
+use crate::sys::{HashMap, HashSet};
 
 /// Texts remembered for one endpoint; more are parsed each time.
 const MOST_ALIASES: usize = 8;
@@ -25,8 +23,8 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// Their lock is taken before the pool's, never after, and only off the fast path of an
 /// [`Endpoint`](crate::Endpoint). Under it run the key's own `Hash`, `Eq` and `Clone`.
 pub(crate) struct Names<C: Connector> {
-    by_text: HashMap<Box<str>, Arc<Home<C>>, RandomState>,
-    by_key: HashMap<C::Key, Known<C>, RandomState>,
+    by_text: HashMap<Box<str>, Arc<Home<C>>>,
+    by_key: HashMap<C::Key, Known<C>>,
     /// With so many endpoints, those that nobody uses are looked for.
     sweep_at: usize,
     /// When they last were.
@@ -261,7 +259,7 @@ impl<C: Connector> Shared<C> {
     }
 
     /// Whether anybody but the tables holds the endpoint at `place`.
-    pub(crate) fn held_endpoints(&self) -> HashSet<u32, RandomState> {
+    pub(crate) fn held_endpoints(&self) -> HashSet<u32> {
         let names = self.names.read();
         let held = names.by_key.values().filter(|known| known.holders() > 0);
         held.map(|known| known.home.place).collect()

@@ -3,15 +3,26 @@
 //! Those of Unix: what is a descriptor there is a socket on Windows. The reading of clocks is in
 //! `clock.rs`, where all of it is.
 
-#[cfg(unix)]
+#[cfg(warmline_sim)]
+mod simulated;
+#[cfg(all(unix, not(warmline_sim)))]
 mod unix;
-#[cfg(windows)]
+#[cfg(all(windows, not(warmline_sim)))]
 mod windows;
 
-#[cfg(unix)]
+#[cfg(warmline_sim)]
+pub(crate) use self::simulated::*;
+#[cfg(all(unix, not(warmline_sim)))]
 pub(crate) use self::unix::*;
-#[cfg(windows)]
+#[cfg(all(windows, not(warmline_sim)))]
 pub(crate) use self::windows::*;
+#[cfg(not(warmline_sim))]
+pub(crate) use {
+    ::mio,
+    ::socket2,
+    foldhash::{HashMap, HashSet},
+    std::net::TcpStream,
+};
 
 /// What a look at a receive buffer finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use rustix::net::{RecvFlags, recv};
 use crate::sys::Peek;
 
 pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+pub(crate) use std::os::unix::net::UnixStream;
 
 /// Idle connections can be watched.
 pub(crate) const CAN_WATCH: bool = true;
@@ -41,6 +42,11 @@ pub(crate) fn peek(fd: BorrowedFd<'_>) -> Peek {
             Err(_) => Peek::Failed,
         };
     }
+}
+
+/// Has all calls that block on the socket return, through any of its descriptors.
+pub(crate) fn shut_down(socket: &OwnedFd) -> io::Result<()> {
+    Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Both)?)
 }
 
 /// True if this machine or process has run out of descriptors or memory.

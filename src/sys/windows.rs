@@ -49,6 +49,11 @@ pub(crate) fn peek(fd: BorrowedFd<'_>) -> Peek {
     }
 }
 
+/// Has all calls that block on the socket return, through any of its duplicates.
+pub(crate) fn shut_down(socket: &OwnedFd) -> io::Result<()> {
+    Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Both)?)
+}
+
 /// True if this machine or process has run out of sockets or memory.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     const SHORTAGES: [Errno; 2] = [Errno::MFILE, Errno::NOBUFS];

@@ -3,13 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use foldhash::HashMap;
-
 use crate::clock::Stamp;
 use crate::connector::Resolved;
 use crate::driver::crew::{Mark, drop_guarded};
 use crate::driver::resolver::Cause;
 use crate::sync::Arc;
+use crate::sys::HashMap;
 
 /// Names that are remembered at the most, beside those that somebody waits for; beyond that, those
 /// go first whose time is nearest.

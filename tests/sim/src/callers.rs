@@ -1,0 +1,245 @@
+//! What callers do with the pool.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use warmline::sim::net::FRAME;
+use warmline::sim::{self, trace, violation};
+use warmline::{EndpointLimits, Error, ErrorKind, PooledConn, Repeat};
+
+use crate::kit::{Kit, frame};
+use crate::play::Stage;
+use crate::script::{Act, End, Kind};
+
+/// Somebody who uses the pool.
+pub struct Caller<K: Kit> {
+    stage: Arc<Stage<K>>,
+    number: usize,
+    frames: u64,
+}
+
+type Conn<K> = PooledConn<<K as Kit>::Connector>;
+
+/// Why an exchange of a [`run`](warmline::Endpoint::run) failed.
+enum Trouble {
+    Io,
+    Pool(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Pool(error)
+    }
+}
+
+impl<K: Kit> Caller<K> {
+    pub fn new(stage: Arc<Stage<K>>, number: usize) -> Self {
+        Self { stage, number, frames: 0 }
+    }
+
+    pub fn play(mut self) {
+        let acts = self.stage.script.callers[self.number].clone();
+        for act in acts {
+            trace(|| format!("caller {}: {act:?}", self.number));
+            self.act(&act);
+        }
+    }
+
+    fn act(&mut self, act: &Act) {
+        match *act {
+            Act::Exchange { host, timeout, frames, hold, end } => {
+                if let Some(conn) = self.get(host, timeout) {
+                    self.use_up(host, conn, frames, hold, end);
+                }
+            }
+            Act::TryGet { host } => {
+                let key = self.stage.key(host);
+                if let Ok(Some(conn)) = self.stage.pool.try_get(&key) {
+                    self.stage.watch.takes(host, K::identity(&conn));
+                    self.use_up(host, conn, 1, Duration::ZERO, End::Return);
+                }
+            }
+            Act::Run { host, always } => self.run(host, always),
+            Act::Request { host, wait, end } => self.request(host, wait, end),
+            Act::Two { host, other, timeout } => {
+                let Some(first) = self.get(host, None) else { return };
+                let timeout = if self.stage.script.is_calm { None } else { Some(timeout) };
+                // In calm weather nobody may wait for what he holds himself.
+                if timeout.is_some() {
+                    if let Some(second) = self.get(other, timeout) {
+                        self.use_up(other, second, 1, Duration::ZERO, End::Return);
+                    }
+                }
+                self.use_up(host, first, 1, Duration::ZERO, End::Return);
+            }
+            Act::Warm { host, count, timeout } => {
+                if let Some(endpoint) = self.stage.endpoint(host) {
+                    let _open = endpoint.warm(count, timeout);
+                }
+            }
+            Act::Evict { host } => {
+                if let Some(endpoint) = self.stage.endpoint(host) {
+                    endpoint.evict();
+                }
+            }
+            Act::EvictAll => self.stage.pool.evict_all(),
+            Act::SetLimits { host, most, min_idle } => {
+                let Some(endpoint) = self.stage.endpoint(host) else { return };
+                self.stage.watch.limits_change(host, most);
+                let limits =
+                    EndpointLimits::new().max_per_endpoint(most).min_idle(min_idle.min(most));
+                let _refused = endpoint.set_limits(limits);
+            }
+            Act::Rest(time) => sim::sleep(time),
+        }
+    }
+
+    fn get(&self, host: usize, timeout: Option<Duration>) -> Option<Conn<K>> {
+        let stage = &self.stage;
+        let begun = stage.watch.begin(host);
+        let key = stage.key(host);
+        let result = match timeout {
+            Some(timeout) => stage.pool.get_timeout(&key, timeout),
+            None => stage.pool.get(&key),
+        };
+        let limit = timeout.unwrap_or(stage.script.settings.checkout_timeout);
+        match result {
+            Ok(conn) => {
+                stage.watch.served(&begun, Some(limit), K::identity(&conn));
+                Some(conn)
+            }
+            Err(error) => {
+                self.expect_cause(&error);
+                stage.watch.failed(&begun, Some(limit), &error);
+                None
+            }
+        }
+    }
+
+    fn expect_cause(&self, error: &Error) {
+        if error.kind() == ErrorKind::Connect && std::error::Error::source(error).is_none() {
+            violation(format!("a failed connect that names no cause: {error}"));
+        }
+    }
+
+    /// Uses a connection and gives it up in one of the ways there are.
+    fn use_up(&mut self, host: usize, mut conn: Conn<K>, frames: u64, hold: Duration, end: End) {
+        let identity = K::identity(&conn);
+        let is_well = (0..frames).all(|_| self.exchange(&mut conn));
+        if !hold.is_zero() {
+            sim::sleep(hold);
+        }
+        let frame = self.next_frame();
+        let watch = &self.stage.watch;
+        match end {
+            // What the pool cannot see, its user must say.
+            _ if !is_well && self.hides_socket() => {
+                watch.gives(host, identity);
+                PooledConn::discard(conn);
+            }
+            End::Abandon if !self.hides_socket() => {
+                let _failed = K::ask(&mut conn, frame);
+                watch.gives(host, identity);
+                drop(conn);
+            }
+            End::Return | End::Abandon => {
+                watch.gives(host, identity);
+                drop(conn);
+            }
+            End::Discard => {
+                watch.gives(host, identity);
+                PooledConn::discard(conn);
+            }
+            End::Detach => {
+                watch.gives(host, identity);
+                drop(PooledConn::detach(conn));
+            }
+            End::Panic => {
+                watch.gives(host, identity);
+                let survived = sim::survive(|| {
+                    let _in_hand = conn;
+                    sim::unwind();
+                });
+                debug_assert!(survived.is_none());
+            }
+        }
+    }
+
+    fn hides_socket(&self) -> bool {
+        match self.stage.script.kind {
+            Kind::Plain => false,
+            Kind::Foreign(temper) => !temper.shows_socket,
+        }
+    }
+
+    fn next_frame(&mut self) -> [u8; FRAME] {
+        self.frames += 1;
+        frame(((self.number as u64 + 1) << 32) | self.frames)
+    }
+
+    /// One request; its answer is its own, or there is none.
+    fn exchange(&mut self, conn: &mut Conn<K>) -> bool {
+        let frame = self.next_frame();
+        match K::exchange(conn, frame) {
+            Ok(answer) if answer == frame => true,
+            // What nobody asked for, and no pool could see in time.
+            Ok(answer) if answer[0] == b'!' => false,
+            Ok(answer) => {
+                violation(format!("asked {frame:x?}, and got another's answer {answer:x?}"));
+                false
+            }
+            Err(error) => {
+                if self.stage.script.is_calm {
+                    violation(format!("nothing was wrong, and yet: {error}"));
+                }
+                false
+            }
+        }
+    }
+
+    fn run(&mut self, host: usize, always: bool) {
+        let Some(endpoint) = self.stage.endpoint(host) else { return };
+        let repeat = if always { Repeat::Always } else { Repeat::IfUnwritten };
+        let stage = Arc::clone(&self.stage);
+        let result = endpoint.run(repeat, |conn| {
+            let identity = K::identity(conn);
+            stage.watch.takes(host, identity);
+            let is_well = self.exchange(conn);
+            stage.watch.gives(host, identity);
+            if is_well { Ok(()) } else { Err(Trouble::Io) }
+        });
+        match result {
+            Err(Trouble::Pool(error)) if self.stage.script.is_calm => {
+                violation(format!("nothing was wrong, and yet: {error}"));
+            }
+            Err(Trouble::Pool(error)) => self.expect_cause(&error),
+            Ok(()) | Err(Trouble::Io) => {}
+        }
+    }
+
+    fn request(&mut self, host: usize, wait: Duration, end: End) {
+        let stage = Arc::clone(&self.stage);
+        let key = stage.key(host);
+        let begun = stage.watch.begin(host);
+        let request = match stage.pool.request(&key) {
+            Ok(request) => request,
+            Err(error) => return stage.watch.failed(&begun, None, &error),
+        };
+        let wait = if stage.script.is_calm { Duration::from_secs(60) } else { wait };
+        match request.receiver().recv_timeout(wait) {
+            Ok(Ok(conn)) => {
+                stage.watch.served(&begun, None, K::identity(&conn));
+                drop(request);
+                self.use_up(host, conn, 1, Duration::ZERO, end);
+            }
+            Ok(Err(error)) => stage.watch.failed(&begun, None, &error),
+            Err(_) => {
+                stage.watch.gave_up(&begun);
+                drop(request);
+                if stage.script.is_calm {
+                    violation("nothing was wrong, and yet a request was not answered");
+                }
+            }
+        }
+    }
+}

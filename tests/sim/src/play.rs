@@ -1,0 +1,287 @@
+//! Plays a script, and sees to it that all is well at its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use warmline::sim::net::{Manners, set_host};
+use warmline::sim::{self, now, trace, violation};
+use warmline::{
+    BoxError, CloseReason, Closed, Connected, Connector, Deadline, Endpoint, Observer, Pool,
+    Resolved, Resolver, Reuse,
+};
+
+use crate::callers::Caller;
+use crate::kit::{Foreign, Kit, Plain, address, frame, place};
+use crate::script::{Act, Happening, Kind, Naming, Script};
+use crate::watch::Watch;
+
+/// Once nothing is wrong any more, each endpoint serves again within this.
+const HEALS_WITHIN: Duration = Duration::from_secs(20);
+const CALM: Manners = Manners::calm();
+
+/// What the parts of a played script share.
+pub struct Stage<K: Kit> {
+    pub script: Script,
+    pub kit: K,
+    pub pool: Pool<K::Connector>,
+    pub watch: Watch,
+    naming: Arc<Mutex<Naming>>,
+}
+
+/// What a script came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Played {
+    pub checkouts: u64,
+    pub errors: u64,
+}
+
+/// Plays a script; what went wrong is reported to the simulation.
+pub fn play(script: &Script) -> Played {
+    for (host, of) in script.hosts.iter().enumerate() {
+        set_host(place(host, of.reach), of.manners.clone());
+    }
+    match script.kind {
+        Kind::Plain => play_with(script, Plain),
+        Kind::Foreign(temper) => play_with(script, Foreign::new(temper)),
+    }
+}
+
+fn play_with<K: Kit>(script: &Script, kit: K) -> Played {
+    let naming = Arc::new(Mutex::new(Naming::Well));
+    let Some(pool) = build(script, &kit, &naming) else { return Played::default() };
+    let stage = Arc::new(Stage {
+        watch: Watch::new(script),
+        script: script.clone(),
+        kit: kit.clone(),
+        pool,
+        naming,
+    });
+    let callers: Vec<_> = (0..script.callers.len())
+        .map(|number| {
+            let stage = Arc::clone(&stage);
+            sim::spawn(format!("caller-{number}"), move || Caller::new(stage, number).play())
+        })
+        .collect();
+    let fate = sim::spawn("fate", {
+        let stage = Arc::clone(&stage);
+        move || stage.befall()
+    });
+    callers.into_iter().for_each(sim::join);
+    sim::join(fate);
+    stage.heal();
+    stage.end();
+    stage.watch.close();
+    let (checkouts, errors) = stage.watch.totals();
+    let Some(stage) = Arc::into_inner(stage) else {
+        violation("somebody still holds the stage");
+        return Played::default();
+    };
+    drop(stage);
+    // Threads that hang in somebody's code let go of what they have when they return.
+    let until = now() + 200_000_000_000;
+    while sim::survey().threads > 0 && now() < until {
+        sim::sleep(Duration::from_millis(20));
+    }
+    let survey = sim::survey();
+    if survey.descriptors != 0 || kit.alive() != 0 {
+        let (open, alive) = (survey.descriptors, kit.alive());
+        violation(format!("at the end {open} descriptors are open, {alive} connections alive"));
+    }
+    Played { checkouts, errors }
+}
+
+fn build<K: Kit>(
+    script: &Script,
+    kit: &K,
+    naming: &Arc<Mutex<Naming>>,
+) -> Option<Pool<K::Connector>> {
+    let settings = &script.settings;
+    let naming = Arc::clone(naming);
+    let look_up = move |name: &str| {
+        let naming = *naming.lock(); // not held while it hangs
+        resolve(name, naming)
+    };
+    let resolver = Resolver::new(look_up).ttl(Duration::from_millis(80));
+    let mut builder = Pool::builder(kit.connector())
+        .max_total(settings.max_total)
+        .max_per_endpoint(settings.max_per_endpoint)
+        .min_idle(settings.min_idle)
+        .max_connecting(settings.max_connecting)
+        .max_waiting(settings.max_waiting)
+        .max_uses(settings.max_uses)
+        .checkout_timeout(settings.checkout_timeout)
+        .connect_timeout(settings.connect_timeout)
+        .idle_timeout(settings.idle_timeout)
+        .max_lifetime(settings.max_lifetime)
+        .fair_after(settings.fair_after)
+        .probe_after(settings.probe_after)
+        .check_after(settings.check_after)
+        .check_timeout(Duration::from_millis(50))
+        .settle_timeout(Duration::from_millis(40))
+        .reuse(if settings.takes_oldest { Reuse::Oldest } else { Reuse::Newest })
+        .portable_watch(settings.portable_watch)
+        .resolver(&resolver);
+    if settings.has_observer {
+        builder = builder.observer(Curious);
+    }
+    builder.build().map_err(|error| violation(format!("{error}"))).ok()
+}
+
+struct Curious;
+
+impl Observer for Curious {
+    fn connected(&self, _: &Connected) {
+        sim::sleep(Duration::from_micros(50));
+    }
+
+    fn closed(&self, event: &Closed) {
+        if event.reason() == CloseReason::StrayBytes {
+            sim::panic_in_call();
+        }
+    }
+}
+
+fn resolve(name: &str, naming: Naming) -> Result<Resolved, BoxError> {
+    let number = name.trim_start_matches("host-").trim_end_matches(".sim").parse::<usize>()?;
+    match naming {
+        Naming::Well => {}
+        Naming::Fails => return Err("no such name".into()),
+        Naming::Slow(time) => sim::sleep(time),
+        Naming::Nowhere => return Ok(Resolved::new([address(200 + number)])),
+        Naming::Panics => sim::panic_in_call(),
+    }
+    Ok(Resolved::new([address(number)]))
+}
+
+impl<K: Kit> Stage<K> {
+    pub fn endpoint(&self, host: usize) -> Option<Endpoint<K::Connector>> {
+        let key = self.key(host);
+        self.pool.endpoint(&key).ok()
+    }
+
+    pub fn key(&self, host: usize) -> <K::Connector as Connector>::Key {
+        self.kit.key(host, self.script.hosts[host].reach)
+    }
+
+    fn befall(&self) {
+        for (after, happening) in &self.script.happenings {
+            sim::sleep(*after);
+            trace(|| format!("fate: {happening:?}"));
+            match happening {
+                Happening::Manners { host, manners } => {
+                    set_host(self.place(*host), manners.clone());
+                }
+                Happening::EndConnections { host, by_reset } => {
+                    sim::net::end_connections(&self.place(*host), *by_reset);
+                }
+                Happening::CutConnections { host } => {
+                    sim::net::cut_connections(&self.place(*host));
+                }
+                Happening::Descriptors(most) => sim::net::set_descriptor_limit(*most),
+                Happening::Threads(most) => sim::set_thread_limit(*most),
+                Happening::Names(naming) => *self.naming.lock() = *naming,
+                Happening::SetClock(by) => sim::set_clock_by(*by),
+                Happening::EvictAll => self.pool.evict_all(),
+                Happening::Close => self.pool.close(),
+            }
+        }
+    }
+
+    fn place(&self, host: usize) -> sim::net::Place {
+        place(host, self.script.hosts[host].reach)
+    }
+
+    fn is_closed(&self) -> bool {
+        let is_close = |(_, happening): &(_, Happening)| matches!(happening, Happening::Close);
+        self.script.happenings.iter().any(is_close)
+    }
+
+    /// Nothing is wrong any more: each endpoint must serve again, and be kept ready.
+    fn heal(&self) {
+        trace(|| "all is well again".into());
+        for host in 0..self.script.hosts.len() {
+            set_host(self.place(host), CALM);
+        }
+        sim::net::set_descriptor_limit(None);
+        sim::set_thread_limit(None);
+        *self.naming.lock() = Naming::Well;
+        if self.is_closed() {
+            return;
+        }
+        let endpoints: Vec<_> = (0..self.script.hosts.len())
+            .filter_map(|host| Some((host, self.endpoint(host)?)))
+            .collect();
+        if endpoints.len() != self.script.hosts.len() {
+            violation("an endpoint could not be named");
+        }
+        self.expect_ready(&endpoints);
+        for (host, endpoint) in &endpoints {
+            self.expect_service(*host, endpoint);
+        }
+    }
+
+    fn expect_service(&self, host: usize, endpoint: &Endpoint<K::Connector>) {
+        let until = now() + HEALS_WITHIN.as_nanos() as u64;
+        let hello = frame(77);
+        loop {
+            let outcome = match endpoint.get_timeout(Duration::from_secs(2)) {
+                Ok(mut conn) => match K::exchange(&mut conn, hello) {
+                    Ok(answer) if answer == hello => return,
+                    Ok(_) => "a wrong answer".to_owned(),
+                    Err(error) => format!("exchange: {error}"),
+                },
+                Err(error) => error.to_string(),
+            };
+            if now() > until {
+                let stats = self.pool.stats();
+                violation(format!("host {host} does not serve again: {outcome}; {stats:?}"));
+                return;
+            }
+            sim::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What `min_idle` asks for is there, though nobody asks for a connection.
+    fn expect_ready(&self, endpoints: &[(usize, Endpoint<K::Connector>)]) {
+        let settings = &self.script.settings;
+        let mut acts = self.script.callers.iter().flatten();
+        let is_changed = acts.any(|act| matches!(act, Act::SetLimits { .. }));
+        // An ill-tempered connector may refuse for ever.
+        let is_well = match self.script.kind {
+            Kind::Plain => true,
+            Kind::Foreign(temper) => temper.fails + temper.panics + temper.hangs == 0,
+        };
+        let fits = settings.min_idle * endpoints.len() <= settings.max_total;
+        if settings.min_idle == 0 || is_changed || !fits || !is_well {
+            return;
+        }
+        let until = now() + HEALS_WITHIN.as_nanos() as u64;
+        for (host, endpoint) in endpoints {
+            while endpoint.stats().idle() < settings.min_idle {
+                if now() > until {
+                    let stats = endpoint.stats();
+                    violation(format!("host {host} is not kept ready: {stats:?}"));
+                    return;
+                }
+                sim::sleep(Duration::from_millis(3));
+            }
+        }
+    }
+
+    /// The pool ends: what was opened is closed, and all room is free again.
+    fn end(&self) {
+        if !self.script.settings.drains {
+            return;
+        }
+        let drained = self.pool.drain(Deadline::after(Duration::from_secs(120)));
+        let stats = self.pool.stats();
+        if let Err(error) = drained {
+            violation(format!("not drained: {error}; {stats:?}"));
+        }
+        let gone = stats.closed() + stats.detached();
+        if stats.opened() != gone || stats.total() != 0 || stats.waiting() != 0 {
+            violation(format!("something is left of the pool: {stats:?}"));
+        }
+    }
+}
