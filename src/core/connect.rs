@@ -22,6 +22,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// Begins as many attempts as the endpoint's waiters, `min_idle` and `warm` ask for and the
     /// limits allow.
     pub(crate) fn pump(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+        if !self.is_staffed {
+            return;
+        }
         while self.wants_connect(endpoint) && self.begin_connect(endpoint, now, fx) {}
         if !self.wants_connect(endpoint) {
             self.no_longer_starved(endpoint);
@@ -40,13 +43,16 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if self.unserved(endpoint) > 0 {
             return true;
         }
-        // What is opened to be kept must find room among the idle ones, or it would be closed and
-        // opened for ever.
-        if self.budget.idle.len() + self.budget.attempts.len() >= self.limits.max_idle {
-            return false;
-        }
         let place = self.endpoints.at(endpoint);
-        place.coming() < place.waiters.len() + place.kept_idle() || place.is_cold()
+        let is_short = place.coming() < place.waiters.len() + place.kept_idle();
+        let has_none = place.is_cold() && place.open() == 0;
+        has_none || (self.has_idle_room() && (is_short || place.is_cold()))
+    }
+
+    /// What is opened to be kept must find room among the idle ones, or it would be closed and
+    /// opened for ever.
+    fn has_idle_room(&self) -> bool {
+        self.budget.idle.len() + self.budget.attempts.len() < self.limits.max_idle
     }
 
     /// Begins one attempt, unless something is in its way; whatever that is, its end is a
@@ -73,6 +79,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return false;
         }
         if self.budget.attempts.len() >= self.limits.max_connecting_total {
+            self.starve(endpoint, now.mono);
+            return false;
+        }
+        if !is_unserved && !self.has_idle_room() {
             self.starve(endpoint, now.mono);
             return false;
         }
@@ -156,11 +166,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
-    /// The least recently used idle connection of an endpoint where nobody waits.
+    /// The least recently used idle connection of an endpoint where nobody waits. The only one that
+    /// was opened ahead of need is left to be found, as long as somebody is about to look.
     pub(crate) fn spare(&self) -> Option<u32> {
         self.budget.idle.iter(&self.entries).find(|&index| {
-            let theirs = self.entries.at(index).endpoint;
-            self.endpoints.at(theirs).waiters.is_empty()
+            let place = self.endpoints.at(self.entries.at(index).endpoint);
+            place.waiters.is_empty() && (place.watchers.is_empty() || place.open() > 1)
         })
     }
 
@@ -235,7 +246,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let could_begin = |at: &u32| Some(*at) != except && self.may_begin(*at, mono);
         let starved = || self.budget.starved.iter(&self.endpoints).filter(could_begin);
         let in_need = starved().find(|&at| self.unserved(at) > 0);
-        in_need.or_else(|| starved().find(|&at| is_free && self.wants_connect(at)))
+        let may_keep = is_free && self.has_idle_room();
+        in_need.or_else(|| starved().find(|&at| may_keep && self.wants_connect(at)))
     }
 
     /// Nothing but the limits of the pool is in the way of another attempt.

@@ -76,6 +76,8 @@ pub(crate) struct Core<T, W> {
     /// Who waits for the last connection to end.
     drainers: Vec<W>,
     is_closed: bool,
+    /// Somebody is there who opens connections: none is asked for before.
+    is_staffed: bool,
     /// The time by which it decided last: threads that read it earlier may come later.
     #[cfg(warmline_sim)]
     pub(crate) decided_at: Now,
@@ -101,6 +103,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             timers: Timers::new(),
             drainers: Vec::new(),
             is_closed: false,
+            is_staffed: false,
             #[cfg(warmline_sim)]
             decided_at: Now::default(),
             care_after: idle.min(check),
@@ -119,6 +122,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// reaper need not be woken for each then, nor look when most have long succeeded.
     pub(crate) fn leave_deadlines_to_loop(&mut self, endpoint: u32) {
         self.endpoints.at_mut(endpoint).begins_in_loop = true;
+    }
+
+    /// From now on connections can be opened. The reaper looks next, and sees to what is wanted.
+    pub(crate) fn begin(&mut self) {
+        self.is_staffed = true;
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -234,6 +234,7 @@ impl<C: Connector> Shared<C> {
         self.pid.store(std::process::id(), Ordering::Relaxed);
         let first = self.hands.set(hands);
         debug_assert!(first.is_ok(), "bug: a pool's driver was started twice");
+        self.state.lock().core.begin();
     }
 
     pub(crate) fn observer(&self) -> Option<&Arc<dyn Observer>> {

@@ -85,6 +85,18 @@ fn some_are_kept_ready_without_any_traffic() {
 }
 
 #[test]
+fn evicting_before_the_first_checkout_does_not_make_it_fail() {
+    let _watchdog = watchdog();
+    let server = Server::echo();
+    let pool = tcp().min_idle(1).build().unwrap();
+    // Names the endpoint, and begins nothing.
+    assert!(pool.try_get(&server.name()).unwrap().is_none());
+    pool.evict_all();
+    ask(&mut pool.get(&server.name()).unwrap()).unwrap();
+    assert_eq!(pool.stats().connects_failed(), 0);
+}
+
+#[test]
 fn what_ends_by_time_is_replaced_to_keep_some_ready() {
     let _watchdog = watchdog();
     let server = Server::echo();

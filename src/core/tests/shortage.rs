@@ -266,3 +266,31 @@ fn min_idle_is_filled_again_where_room_was_made() {
     (0..2).for_each(|_| _ = world.connect_ok(A));
     world.granted(waiter);
 }
+
+#[test]
+fn what_was_opened_ahead_of_need_makes_room_only_after_somebody_has_looked() {
+    let mut world = World::new(limits());
+    let caller = Mail(900);
+    world.warm(A, 1, caller);
+    world.connect_ok(A);
+    world.wait(B);
+    runs_short(&mut world, B);
+    assert_eq!(world.core.warmth(A), (1, false), "it would be told that there is none");
+    world.cool(A, caller);
+    world.pass(50);
+    world.reap();
+    world.wait(B);
+    runs_short(&mut world, B);
+    assert_eq!((world.closed_for(CloseReason::MadeRoom), world.counts(A).idle), (1, 0));
+}
+
+#[test]
+fn who_opens_ahead_of_need_waits_for_room_that_idle_connections_of_others_have() {
+    let mut world = World::new(Limits { max_total: 3, max_idle: 3, ..limits() });
+    world.idle(B, 3);
+    world.warm(A, 1, Mail(900));
+    assert_eq!((world.core.warmth(A), world.connects.len()), ((0, true), 0));
+    world.evict(B);
+    world.connect_ok(A);
+    assert_eq!(world.core.warmth(A), (1, false));
+}

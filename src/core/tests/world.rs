@@ -226,6 +226,7 @@ impl World {
         IN_TRANSITION.with(|flag| flag.set(false));
         let now = Now { wall: Stamp::from_millis(5_000_000), mono: Stamp::from_millis(1_000_000) };
         let mut core = Core::new(limits.clone(), 7);
+        core.begin();
         for endpoint in 0..endpoints {
             assert_eq!(core.add_endpoint(now.wall), endpoint);
         }
