@@ -343,6 +343,13 @@ pub fn sleep(time: Duration) {
     }
 }
 
+/// Waits for what never comes.
+pub fn wait_for_ever() -> ! {
+    loop {
+        block(None);
+    }
+}
+
 /// Panics as a user of the pool does, whose guards are dropped on the way.
 pub fn unwind() -> ! {
     UNWINDING.with(|unwinding| unwinding.set(true));

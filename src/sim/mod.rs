@@ -22,6 +22,7 @@ mod world;
 
 pub use self::engine::{
     Config, Expected, Failure, join, panic_in_call, run, sleep, spawn, survive, unwind, violation,
+    wait_for_ever,
 };
 pub use self::world::{
     Random, Survey, has_ended, now, random_below, set_clock_by, set_thread_limit, starved, survey,

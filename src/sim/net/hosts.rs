@@ -33,7 +33,7 @@ pub enum Accepts {
 
 /// How a host behaves. Chances are so many of a thousand, for each request; times in nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_structs, reason = "made by the one package that uses it")]
 pub struct Manners {
     pub accepts: Accepts,
     /// How long a connect takes, at least and at most.
@@ -58,6 +58,8 @@ pub struct Manners {
     pub closes: u64,
     /// After the answer it will say nothing more, and does not say so: it still reads.
     pub half_closes: u64,
+    /// It answers something else, as if to somebody else.
+    pub lies: u64,
     /// The connection is lost without a word: nothing will ever come of it.
     pub vanishes: u64,
     /// It closes what was idle for so long.
@@ -83,6 +85,7 @@ impl Manners {
             late_strays: 0,
             closes: 0,
             half_closes: 0,
+            lies: 0,
             vanishes: 0,
             idle_limit: None,
             most: usize::MAX,
@@ -142,6 +145,10 @@ impl Server {
             let at = later.after((50 * MILLI, 2_000 * MILLI));
             self.say(id, at, frame, later);
             return true;
+        }
+        let mut frame = frame;
+        if later.random.permille(manners.lies) {
+            frame.reverse();
         }
         self.say(id, at, frame, later);
         let at = self.arrives;

@@ -10,8 +10,8 @@
 #![cfg(warmline_sim)]
 
 mod callers;
-mod kit;
-mod play;
+pub mod kit;
+pub mod play;
 pub mod run;
 pub mod script;
 pub mod shrink;

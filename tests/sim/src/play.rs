@@ -78,17 +78,24 @@ fn play_with<K: Kit>(script: &Script, kit: K) -> Played {
         return Played::default();
     };
     drop(stage);
+    expect_nothing_left();
+    if kit.alive() != 0 {
+        violation(format!("at the end {} connections are alive", kit.alive()));
+    }
+    Played { checkouts, errors }
+}
+
+/// No thread of a pool is left, and no descriptor.
+pub fn expect_nothing_left() {
     // Threads that hang in somebody's code let go of what they have when they return.
     let until = now() + 200_000_000_000;
     while sim::survey().threads > 0 && now() < until {
         sim::sleep(Duration::from_millis(20));
     }
-    let survey = sim::survey();
-    if survey.descriptors != 0 || kit.alive() != 0 {
-        let (open, alive) = (survey.descriptors, kit.alive());
-        violation(format!("at the end {open} descriptors are open, {alive} connections alive"));
+    let open = sim::survey().descriptors;
+    if open != 0 {
+        violation(format!("at the end {open} descriptors are open"));
     }
-    Played { checkouts, errors }
 }
 
 fn build<K: Kit>(
