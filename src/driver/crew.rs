@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::Deadline;
 use crate::driver::roster::Roster;
 use crate::shared::guarded;
-use crate::sync::{self, Arc, AtomicBool, Condvar, Mutex, MutexGuard, Ordering};
+use crate::sync::{self, Arc, AtomicBool, Condvar, Mutex, MutexGuard, OnceLock, Ordering};
 
 /// A thread without work ends after this.
 const IDLE_FOR: Duration = Duration::from_secs(10);
@@ -16,12 +16,13 @@ const IDLE_FOR: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Crew(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     name: String,
     state: Mutex<State>,
     work: Condvar,
     ended: Condvar,
+    /// Has somebody [try again](Crew::retry) later.
+    alarm: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +35,8 @@ struct State {
     starting: usize,
     is_stopping: bool,
     started: usize,
+    /// Jobs wait for a thread that could not be started.
+    is_short: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,7 +95,14 @@ impl Crew {
     /// Threads of this name and a number.
     pub(crate) fn new(name: String) -> Self {
         let state = Mutex::new(State::default());
-        Self(Arc::new(Inner { name, state, work: Condvar::new(), ended: Condvar::new() }))
+        let (work, ended) = (Condvar::new(), Condvar::new());
+        Self(Arc::new(Inner { name, state, work, ended, alarm: OnceLock::new() }))
+    }
+
+    /// Names whom to alarm when jobs wait because no thread could be started: it is to
+    /// [retry](Crew::retry) until none do.
+    pub(crate) fn when_short(&self, alarm: impl Fn() + Send + Sync + 'static) {
+        self.0.alarm.get_or_init(|| Box::new(alarm));
     }
 
     /// Has a thread do the job, as soon as the limits allow. It is refused if the crew has stopped,
@@ -158,12 +168,11 @@ impl Crew {
         self.0.work.notify_all();
     }
 
-    /// Tries once more to start a thread for jobs that wait because none could be started.
-    pub(crate) fn retry(&self) {
-        let state = self.0.state.lock();
-        if state.threads == 0 {
-            Inner::staff(&self.0, state);
-        }
+    /// Tries once more to start a thread for jobs that wait because none could be started; true if
+    /// they wait on.
+    pub(crate) fn retry(&self) -> bool {
+        let mut state = self.0.state.lock();
+        std::mem::take(&mut state.is_short) && !Inner::try_to_staff(&self.0, state)
     }
 
     /// Waits until no thread does anything for `pool`, nor is to; false if the deadline came first.
@@ -191,16 +200,26 @@ impl Crew {
 }
 
 impl Inner {
-    /// Sees to it that each job that may run finds a thread: wakes one, or starts another.
-    fn staff(this: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+    /// Sees to it that each job that may run finds a thread, now or later.
+    fn staff(this: &Arc<Self>, state: MutexGuard<'_, State>) {
+        if !Self::try_to_staff(this, state) {
+            if let Some(alarm) = this.alarm.get() {
+                alarm();
+            }
+        }
+    }
+
+    /// Wakes a thread for a job that may run, or starts another; false if none could be started,
+    /// and jobs wait for it.
+    fn try_to_staff(this: &Arc<Self>, mut state: MutexGuard<'_, State>) -> bool {
         let ready = state.roster.ready();
         if ready == 0 {
-            return;
+            return true;
         }
         if ready <= state.idle + state.starting {
             drop(state);
             this.work.notify_one();
-            return;
+            return true;
         }
         state.threads += 1;
         state.starting += 1;
@@ -211,13 +230,14 @@ impl Inner {
             this.work.notify_one();
         }
         let inner = Arc::clone(this);
-        if let Err(error) = sync::spawn(name, move || Self::work_until_idle(&inner)) {
-            this.could_not_start(&error);
+        match sync::spawn(name, move || Self::work_until_idle(&inner)) {
+            Ok(_detached) => true,
+            Err(error) => !this.is_left_short(&error),
         }
     }
 
-    /// Others will come to the jobs, if there are any; else nobody will.
-    fn could_not_start(&self, error: &io::Error) {
+    /// Others will come to the jobs, if there are any, and not all of them hang. True if some wait.
+    fn is_left_short(&self, error: &io::Error) -> bool {
         log::warn!("could not start a thread of the crew: {error}");
         let mut state = self.state.lock();
         state.threads -= 1;
@@ -229,9 +249,12 @@ impl Inner {
         let waits = |job: &Job| can_wait && matches!(job.kind, Kind::Close | Kind::LetGo);
         let (later, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(waits);
         later.into_iter().for_each(|job| state.roster.add(job));
+        state.is_short = state.roster.ready() > 0;
+        let is_short = state.is_short;
         drop(state);
         jobs.into_iter().for_each(Job::refuse);
         self.ended.notify_all();
+        is_short
     }
 
     fn work_until_idle(this: &Arc<Self>) {
@@ -285,6 +308,12 @@ impl Inner {
             this.ended.notify_all();
             return None;
         }
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

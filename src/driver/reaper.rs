@@ -12,6 +12,8 @@ use crate::sync::{self, Arc, AtomicBool, Mutex, Ordering, Parker, Unparker, Weak
 
 /// A look that panics, in the drop of a user's value say, is not repeated at once.
 const AFTER_PANIC: Duration = Duration::from_millis(100);
+/// Threads that could not be started are tried again after this.
+pub(crate) const AFTER_SHORTAGE: Duration = Duration::from_millis(100);
 
 /// What other threads have of the reaper.
 #[derive(Debug)]
@@ -61,6 +63,10 @@ impl Reaper {
         let parker = Parker::new();
         let this = Arc::new(Self { rounds: Mutex::default(), unparker: parker.unparker().clone() });
         let unparker = this.unparker.clone();
+        crew.when_short({
+            let unparker = unparker.clone();
+            move || unparker.unpark()
+        });
         let worker = Worker::start(format!("{name}-reaper"), move || unparker.unpark(), {
             let this = Arc::clone(&this);
             move |stop| this.run(&parker, &crew, stop)
@@ -94,7 +100,7 @@ impl Reaper {
 
     /// Looks after all pools where something is due; returns when something will be, in any.
     fn look(&self, crew: &Crew, stop: &AtomicBool) -> Stamp {
-        crew.retry();
+        let is_short = crew.retry();
         let now = clock::mono();
         let is_due = |round: &&Round| round.bell.swap(false, Ordering::AcqRel) || round.next <= now;
         let due: Vec<_> = {
@@ -117,8 +123,8 @@ impl Reaper {
             }
         }
         let rounds = self.rounds.lock();
-        let next = rounds.iter().map(|round| round.next).min();
-        next.unwrap_or(Stamp::MAX)
+        let next = rounds.iter().map(|round| round.next).min().unwrap_or(Stamp::MAX);
+        if is_short { next.min(now.plus(AFTER_SHORTAGE)) } else { next }
     }
 }
 

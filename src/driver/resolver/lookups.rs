@@ -3,7 +3,7 @@
 use crate::clock::{self, Stamp};
 use crate::core::{Cut, Notice};
 use crate::driver::crew::{Crew, Fate, Job, Kind, Mark, drop_guarded};
-use crate::driver::reaper::{Bell, Reaper};
+use crate::driver::reaper::{AFTER_SHORTAGE, Bell, Reaper};
 use crate::driver::resolver::cache::HUNG_AFTER;
 use crate::driver::roster::MOST_LOOK_UPS;
 use crate::driver::watch::Ward;
@@ -59,6 +59,13 @@ impl LookUps {
     pub(crate) fn admit_to(&self, reaper: &Arc<Reaper>) {
         let ward: Weak<dyn Ward> = Arc::<Watch>::downgrade(&self.watch);
         self.watch.bell.get_or_init(|| reaper.admit(ward));
+        let watch = Arc::downgrade(&self.watch);
+        self.watch.crew.when_short(move || {
+            let watch = watch.upgrade();
+            if let Some(bell) = watch.as_ref().and_then(|watch| watch.bell.get()) {
+                bell.ring();
+            }
+        });
     }
 
     /// Has a thread look something up.
@@ -134,8 +141,11 @@ impl Ward for Watch {
     fn noticed(self: Arc<Self>, _: Cut, _: Notice, _: &Crew) {}
 
     fn look(self: Arc<Self>, _: &Crew) -> Stamp {
-        self.replace_hung(clock::mono());
-        self.running.lock().relief_at().unwrap_or(Stamp::MAX)
+        let now = clock::mono();
+        self.replace_hung(now);
+        let relief_at = self.running.lock().relief_at().unwrap_or(Stamp::MAX);
+        let is_short = self.crew.retry();
+        if is_short { relief_at.min(now.plus(AFTER_SHORTAGE)) } else { relief_at }
     }
 }
 
