@@ -78,9 +78,11 @@ pub(crate) struct Core<T, W> {
     is_closed: bool,
     /// Somebody is there who opens connections: none is asked for before.
     is_staffed: bool,
-    /// The time by which it decided last: threads that read it earlier may come later.
+    /// The time by which it decided last, if that was not a late one, and the latest.
     #[cfg(warmline_sim)]
-    pub(crate) decided_at: Now,
+    decided_at: Option<Now>,
+    #[cfg(warmline_sim)]
+    latest: Now,
     /// Idle for so long, in nanoseconds, a connection is not handed out without more thought.
     care_after: u64,
     /// State of the generator that spreads lifetimes.
@@ -105,7 +107,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             is_closed: false,
             is_staffed: false,
             #[cfg(warmline_sim)]
-            decided_at: Now::default(),
+            decided_at: None,
+            #[cfg(warmline_sim)]
+            latest: Now::default(),
             care_after: idle.min(check),
             random: seed | 1,
             forgotten: Counters::default(),

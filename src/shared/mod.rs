@@ -291,7 +291,7 @@ impl<C: Connector> Shared<C> {
             deeds.homes.push(home);
         }
         #[cfg(warmline_sim)]
-        state.core.assert_sound(state.core.decided_at);
+        state.core.assert_sound_among_threads();
         let is_waiting = state.core.is_waiting();
         if self.is_waiting.load(Ordering::Relaxed) != is_waiting {
             self.is_waiting.store(is_waiting, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
-use shuttle::thread::JoinHandle;
+pub use shuttle::thread::JoinHandle;
 use shuttle::{FailurePersistence, MaxSteps, Runner};
 
 use crate::sim::threads::{block, end_of, has_passed};
@@ -172,7 +172,7 @@ impl<N> Seeded<N> {
         if live.is_empty() {
             return clock;
         }
-        if clock.is_some() && self.random.permille(self.config.rushes) {
+        if clock.is_some() && !world.is_punctual && self.random.permille(self.config.rushes) {
             world.is_rushed = true;
             return clock;
         }

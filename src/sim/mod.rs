@@ -21,10 +21,10 @@ pub mod threads;
 mod world;
 
 pub use self::engine::{
-    Config, Expected, Failure, join, panic_in_call, run, sleep, spawn, survive, unwind, violation,
-    wait_for_ever,
+    Config, Expected, Failure, JoinHandle, join, panic_in_call, run, sleep, spawn, survive, unwind,
+    violation, wait_for_ever,
 };
 pub use self::world::{
-    Random, Survey, has_ended, now, random_below, set_clock_by, set_thread_limit, starved, survey,
-    trace, wall,
+    Random, Survey, be_punctual, has_ended, now, random_below, set_clock_by, set_thread_limit,
+    starved, survey, trace, wall,
 };

@@ -31,6 +31,8 @@ pub(crate) struct World {
     /// The clock is waking others, and is not to be interrupted.
     pub(crate) is_waking: bool,
     pub(crate) is_over: bool,
+    /// No thread is starved any more.
+    pub(crate) is_punctual: bool,
     pub(crate) random: Random,
     alarms: BTreeMap<(u64, u64), Alarm>,
     count: u64,
@@ -79,6 +81,7 @@ impl World {
             is_rushed: false,
             is_waking: false,
             is_over: false,
+            is_punctual: false,
             random: Random::new(seed),
             alarms: BTreeMap::new(),
             count: 0,
@@ -196,6 +199,11 @@ pub fn random_below(bound: u64) -> u64 {
 /// From now on no more threads than this can be started.
 pub fn set_thread_limit(most: Option<usize>) {
     with(|world| world.most_threads = most.unwrap_or(usize::MAX));
+}
+
+/// From now on time passes only when no thread can run.
+pub fn be_punctual() {
+    with(|world| world.is_punctual = true);
 }
 
 /// The coarse clock is set forth, or back, against the precise one.

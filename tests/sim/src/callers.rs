@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use warmline::sim::net::FRAME;
 use warmline::sim::{self, trace, violation};
-use warmline::{EndpointLimits, Error, ErrorKind, PooledConn, Repeat};
+use warmline::{Endpoint, EndpointLimits, Error, ErrorKind, Pool, PooledConn, Repeat};
 
 use crate::kit::{Kit, frame};
 use crate::play::Stage;
-use crate::script::{Act, End, Kind};
+use crate::script::{Act, End, Kind, Reach};
+use crate::watch::Watch;
 
 /// Somebody who uses the pool.
 pub struct Caller<K: Kit> {
@@ -37,6 +38,18 @@ impl<K: Kit> Caller<K> {
         Self { stage, number, frames: 0 }
     }
 
+    fn pool(&self) -> &Pool<K::Connector> {
+        &self.stage.site(self.number).pool
+    }
+
+    fn watch(&self) -> &Watch {
+        &self.stage.site(self.number).watch
+    }
+
+    fn endpoint(&self, host: usize) -> Option<Endpoint<K::Connector>> {
+        self.pool().endpoint(&self.stage.key(host)).ok()
+    }
+
     pub fn play(mut self) {
         let acts = self.stage.script.callers[self.number].clone();
         for act in acts {
@@ -54,8 +67,8 @@ impl<K: Kit> Caller<K> {
             }
             Act::TryGet { host } => {
                 let key = self.stage.key(host);
-                if let Ok(Some(conn)) = self.stage.pool.try_get(&key) {
-                    self.stage.watch.takes(host, K::identity(&conn));
+                if let Ok(Some(conn)) = self.pool().try_get(&key) {
+                    self.watch().takes(host, K::identity(&conn));
                     self.use_up(host, conn, 1, Duration::ZERO, End::Return);
                 }
             }
@@ -73,44 +86,56 @@ impl<K: Kit> Caller<K> {
                 self.use_up(host, first, 1, Duration::ZERO, End::Return);
             }
             Act::Warm { host, count, timeout } => {
-                if let Some(endpoint) = self.stage.endpoint(host) {
+                if let Some(endpoint) = self.endpoint(host) {
                     let _open = endpoint.warm(count, timeout);
                 }
             }
             Act::Evict { host } => {
-                if let Some(endpoint) = self.stage.endpoint(host) {
+                if let Some(endpoint) = self.endpoint(host) {
                     endpoint.evict();
                 }
             }
-            Act::EvictAll => self.stage.pool.evict_all(),
+            Act::EvictAll => self.pool().evict_all(),
             Act::SetLimits { host, most, min_idle } => {
-                let Some(endpoint) = self.stage.endpoint(host) else { return };
-                self.stage.watch.limits_change(host, most);
+                let Some(endpoint) = self.endpoint(host) else { return };
+                self.watch().limits_change(host, most);
                 let limits =
                     EndpointLimits::new().max_per_endpoint(most).min_idle(min_idle.min(most));
                 let _refused = endpoint.set_limits(limits);
+            }
+            Act::Stray { many } => {
+                for nobody in 0..many {
+                    let key = self.stage.kit.key(1_000 + nobody, Reach::Address);
+                    let found = match nobody % 16 {
+                        0 => self.pool().get_timeout(&key, Duration::from_millis(1)).is_ok(),
+                        _ => self.pool().try_get(&key).is_ok_and(|found| found.is_some()),
+                    };
+                    if found {
+                        violation("nobody is there, and yet there was a connection");
+                    }
+                }
             }
             Act::Rest(time) => sim::sleep(time),
         }
     }
 
     fn get(&self, host: usize, timeout: Option<Duration>) -> Option<Conn<K>> {
-        let stage = &self.stage;
-        let begun = stage.watch.begin(host);
-        let key = stage.key(host);
+        let watch = self.watch();
+        let begun = watch.begin(host);
+        let key = self.stage.key(host);
         let result = match timeout {
-            Some(timeout) => stage.pool.get_timeout(&key, timeout),
-            None => stage.pool.get(&key),
+            Some(timeout) => self.pool().get_timeout(&key, timeout),
+            None => self.pool().get(&key),
         };
-        let limit = timeout.unwrap_or(stage.script.settings.checkout_timeout);
+        let limit = timeout.unwrap_or(self.stage.script.settings.checkout_timeout);
         match result {
             Ok(conn) => {
-                stage.watch.served(&begun, Some(limit), K::identity(&conn));
+                watch.served(&begun, Some(limit), K::identity(&conn));
                 Some(conn)
             }
             Err(error) => {
                 self.expect_cause(&error);
-                stage.watch.failed(&begun, Some(limit), &error);
+                watch.failed(&begun, Some(limit), &error);
                 None
             }
         }
@@ -130,7 +155,7 @@ impl<K: Kit> Caller<K> {
             sim::sleep(hold);
         }
         let frame = self.next_frame();
-        let watch = &self.stage.watch;
+        let watch = self.watch();
         match end {
             // What the pool cannot see, its user must say.
             _ if !is_well && self.hides_socket() => {
@@ -198,14 +223,14 @@ impl<K: Kit> Caller<K> {
     }
 
     fn run(&mut self, host: usize, always: bool) {
-        let Some(endpoint) = self.stage.endpoint(host) else { return };
+        let Some(endpoint) = self.endpoint(host) else { return };
         let repeat = if always { Repeat::Always } else { Repeat::IfUnwritten };
-        let stage = Arc::clone(&self.stage);
+        let (stage, number) = (Arc::clone(&self.stage), self.number);
         let result = endpoint.run(repeat, |conn| {
-            let identity = K::identity(conn);
-            stage.watch.takes(host, identity);
+            let (watch, identity) = (&stage.site(number).watch, K::identity(conn));
+            watch.takes(host, identity);
             let is_well = self.exchange(conn);
-            stage.watch.gives(host, identity);
+            watch.gives(host, identity);
             if is_well { Ok(()) } else { Err(Trouble::Io) }
         });
         match result {
@@ -218,23 +243,23 @@ impl<K: Kit> Caller<K> {
     }
 
     fn request(&mut self, host: usize, wait: Duration, end: End) {
-        let stage = Arc::clone(&self.stage);
-        let key = stage.key(host);
-        let begun = stage.watch.begin(host);
-        let request = match stage.pool.request(&key) {
+        let (stage, number) = (Arc::clone(&self.stage), self.number);
+        let (key, site) = (stage.key(host), stage.site(number));
+        let begun = site.watch.begin(host);
+        let request = match site.pool.request(&key) {
             Ok(request) => request,
-            Err(error) => return stage.watch.failed(&begun, None, &error),
+            Err(error) => return site.watch.failed(&begun, None, &error),
         };
         let wait = if stage.script.is_calm { Duration::from_secs(60) } else { wait };
         match request.receiver().recv_timeout(wait) {
             Ok(Ok(conn)) => {
-                stage.watch.served(&begun, None, K::identity(&conn));
+                site.watch.served(&begun, None, K::identity(&conn));
                 drop(request);
                 self.use_up(host, conn, 1, Duration::ZERO, end);
             }
-            Ok(Err(error)) => stage.watch.failed(&begun, None, &error),
+            Ok(Err(error)) => site.watch.failed(&begun, None, &error),
             Err(_) => {
-                stage.watch.gave_up(&begun);
+                site.watch.gave_up(&begun);
                 drop(request);
                 if stage.script.is_calm {
                     violation("nothing was wrong, and yet a request was not answered");

@@ -32,7 +32,8 @@ pub fn place(host: usize, reach: Reach) -> Place {
 
 #[must_use]
 pub fn address(host: usize) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::new(10, 0, 0, host as u8 + 1), PORT))
+    let [.., high, low] = (host as u32 + 1).to_be_bytes();
+    SocketAddr::from((Ipv4Addr::new(10, 0, high, low), PORT))
 }
 
 fn path(host: usize) -> PathBuf {

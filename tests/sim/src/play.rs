@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use warmline::sim::net::{Manners, set_host};
-use warmline::sim::{self, now, trace, violation};
+use warmline::sim::{self, JoinHandle, now, trace, violation};
 use warmline::{
-    BoxError, CloseReason, Closed, Connected, Connector, Deadline, Endpoint, Observer, Pool,
-    Resolved, Resolver, Reuse,
+    BoxError, Builder, CloseReason, Closed, Connected, Connector, Deadline, Driver, Endpoint,
+    Observer, Pool, PooledConn, Resolved, Resolver, Reuse,
 };
 
 use crate::callers::Caller;
@@ -24,9 +24,15 @@ const CALM: Manners = Manners::calm();
 pub struct Stage<K: Kit> {
     pub script: Script,
     pub kit: K,
+    /// One pool, or two on the same driver.
+    sites: Vec<Site<K>>,
+    naming: Arc<Mutex<Naming>>,
+}
+
+/// A pool, and the books of those who use it.
+pub struct Site<K: Kit> {
     pub pool: Pool<K::Connector>,
     pub watch: Watch,
-    naming: Arc<Mutex<Naming>>,
 }
 
 /// What a script came to.
@@ -49,14 +55,8 @@ pub fn play(script: &Script) -> Played {
 
 fn play_with<K: Kit>(script: &Script, kit: K) -> Played {
     let naming = Arc::new(Mutex::new(Naming::Well));
-    let Some(pool) = build(script, &kit, &naming) else { return Played::default() };
-    let stage = Arc::new(Stage {
-        watch: Watch::new(script),
-        script: script.clone(),
-        kit: kit.clone(),
-        pool,
-        naming,
-    });
+    let sites = build(script, &kit, &naming);
+    let stage = Arc::new(Stage { script: script.clone(), kit: kit.clone(), sites, naming });
     let callers: Vec<_> = (0..script.callers.len())
         .map(|number| {
             let stage = Arc::clone(&stage);
@@ -69,20 +69,27 @@ fn play_with<K: Kit>(script: &Script, kit: K) -> Played {
     });
     callers.into_iter().for_each(sim::join);
     sim::join(fate);
-    stage.heal();
-    stage.end();
-    stage.watch.close();
-    let (checkouts, errors) = stage.watch.totals();
+    let mut played = Played::default();
+    let mut late = Vec::new();
+    for site in &stage.sites {
+        stage.heal(site);
+        late.extend(stage.end(site));
+        site.watch.close();
+        let (checkouts, errors) = site.watch.totals();
+        played.checkouts += checkouts;
+        played.errors += errors;
+    }
     let Some(stage) = Arc::into_inner(stage) else {
         violation("somebody still holds the stage");
-        return Played::default();
+        return played;
     };
     drop(stage);
+    late.into_iter().for_each(sim::join);
     expect_nothing_left();
     if kit.alive() != 0 {
         violation(format!("at the end {} connections are alive", kit.alive()));
     }
-    Played { checkouts, errors }
+    played
 }
 
 /// No thread of a pool is left, and no descriptor.
@@ -98,19 +105,25 @@ pub fn expect_nothing_left() {
     }
 }
 
-fn build<K: Kit>(
-    script: &Script,
-    kit: &K,
-    naming: &Arc<Mutex<Naming>>,
-) -> Option<Pool<K::Connector>> {
-    let settings = &script.settings;
+fn build<K: Kit>(script: &Script, kit: &K, naming: &Arc<Mutex<Naming>>) -> Vec<Site<K>> {
     let naming = Arc::clone(naming);
     let look_up = move |name: &str| {
         let naming = *naming.lock(); // not held while it hangs
         resolve(name, naming)
     };
     let resolver = Resolver::new(look_up).ttl(Duration::from_millis(80));
-    let mut builder = Pool::builder(kit.connector())
+    let driver = Driver::new();
+    let pools = (0..1 + usize::from(script.settings.has_twin)).filter_map(|_| {
+        let builder = configure(Pool::builder(kit.connector()), script).resolver(&resolver);
+        let pool = if script.settings.has_twin { builder.driver(&driver) } else { builder }.build();
+        pool.map_err(|error| violation(format!("{error}"))).ok()
+    });
+    pools.map(|pool| Site { pool, watch: Watch::new(script) }).collect()
+}
+
+fn configure<C: Connector>(builder: Builder<C>, script: &Script) -> Builder<C> {
+    let settings = &script.settings;
+    let builder = builder
         .max_total(settings.max_total)
         .max_per_endpoint(settings.max_per_endpoint)
         .min_idle(settings.min_idle)
@@ -127,12 +140,8 @@ fn build<K: Kit>(
         .check_timeout(Duration::from_millis(50))
         .settle_timeout(Duration::from_millis(40))
         .reuse(if settings.takes_oldest { Reuse::Oldest } else { Reuse::Newest })
-        .portable_watch(settings.portable_watch)
-        .resolver(&resolver);
-    if settings.has_observer {
-        builder = builder.observer(Curious);
-    }
-    builder.build().map_err(|error| violation(format!("{error}"))).ok()
+        .portable_watch(settings.portable_watch);
+    if settings.has_observer { builder.observer(Curious) } else { builder }
 }
 
 struct Curious;
@@ -162,9 +171,9 @@ fn resolve(name: &str, naming: Naming) -> Result<Resolved, BoxError> {
 }
 
 impl<K: Kit> Stage<K> {
-    pub fn endpoint(&self, host: usize) -> Option<Endpoint<K::Connector>> {
-        let key = self.key(host);
-        self.pool.endpoint(&key).ok()
+    /// Where caller number `number` is at home.
+    pub fn site(&self, number: usize) -> &Site<K> {
+        &self.sites[number % self.sites.len()]
     }
 
     pub fn key(&self, host: usize) -> <K::Connector as Connector>::Key {
@@ -189,8 +198,8 @@ impl<K: Kit> Stage<K> {
                 Happening::Threads(most) => sim::set_thread_limit(*most),
                 Happening::Names(naming) => *self.naming.lock() = *naming,
                 Happening::SetClock(by) => sim::set_clock_by(*by),
-                Happening::EvictAll => self.pool.evict_all(),
-                Happening::Close => self.pool.close(),
+                Happening::EvictAll => self.site(0).pool.evict_all(),
+                Happening::Close => self.sites.iter().for_each(|site| site.pool.close()),
             }
         }
     }
@@ -205,11 +214,12 @@ impl<K: Kit> Stage<K> {
     }
 
     /// Nothing is wrong any more: each endpoint must serve again, and be kept ready.
-    fn heal(&self) {
+    fn heal(&self, site: &Site<K>) {
         trace(|| "all is well again".into());
         for host in 0..self.script.hosts.len() {
             set_host(self.place(host), CALM);
         }
+        sim::be_punctual();
         sim::net::set_descriptor_limit(None);
         sim::set_thread_limit(None);
         *self.naming.lock() = Naming::Well;
@@ -217,7 +227,7 @@ impl<K: Kit> Stage<K> {
             return;
         }
         let endpoints: Vec<_> = (0..self.script.hosts.len())
-            .filter_map(|host| Some((host, self.endpoint(host)?)))
+            .filter_map(|host| Some((host, site.pool.endpoint(&self.key(host)).ok()?)))
             .collect();
         if endpoints.len() != self.script.hosts.len() {
             violation("an endpoint could not be named");
@@ -241,7 +251,7 @@ impl<K: Kit> Stage<K> {
                 Err(error) => error.to_string(),
             };
             if now() > until {
-                let stats = self.pool.stats();
+                let stats = endpoint.pool().stats();
                 violation(format!("host {host} does not serve again: {outcome}; {stats:?}"));
                 return;
             }
@@ -276,13 +286,17 @@ impl<K: Kit> Stage<K> {
         }
     }
 
-    /// The pool ends: what was opened is closed, and all room is free again.
-    fn end(&self) {
+    /// The pool ends: what was opened is closed, and all room is free again. Or it is only let go
+    /// of, while connections are out that come back later.
+    fn end(&self, site: &Site<K>) -> Vec<JoinHandle<()>> {
         if !self.script.settings.drains {
-            return;
+            let hosts = 0..self.script.hosts.len();
+            let held = hosts.filter_map(|host| site.pool.try_get(&self.key(host)).ok().flatten());
+            let late = |conn| sim::spawn("late", move || drop::<PooledConn<K::Connector>>(conn));
+            return held.map(late).collect();
         }
-        let drained = self.pool.drain(Deadline::after(Duration::from_secs(120)));
-        let stats = self.pool.stats();
+        let drained = site.pool.drain(Deadline::after(Duration::from_secs(120)));
+        let stats = site.pool.stats();
         if let Err(error) = drained {
             violation(format!("not drained: {error}; {stats:?}"));
         }
@@ -290,5 +304,6 @@ impl<K: Kit> Stage<K> {
         if stats.opened() != gone || stats.total() != 0 || stats.waiting() != 0 {
             violation(format!("something is left of the pool: {stats:?}"));
         }
+        Vec::new()
     }
 }

@@ -73,6 +73,8 @@ pub struct Settings {
     pub takes_oldest: bool,
     pub portable_watch: bool,
     pub has_observer: bool,
+    /// There is a second pool with the same settings, on the same driver and resolver.
+    pub has_twin: bool,
     pub drains: bool,
 }
 
@@ -134,6 +136,10 @@ pub enum Act {
         host: usize,
         most: usize,
         min_idle: usize,
+    },
+    /// Names so many endpoints where nobody is, so that the pool forgets some.
+    Stray {
+        many: usize,
     },
     Rest(Duration),
 }
@@ -278,6 +284,7 @@ impl Maker {
             takes_oldest: self.chance(200),
             portable_watch: kind == Kind::Plain && self.chance(200),
             has_observer: self.chance(300),
+            has_twin: self.chance(200),
             drains: self.chance(600),
         }
     }
@@ -378,6 +385,7 @@ impl Maker {
                 most: self.random.between(1, 5) as usize,
                 min_idle: self.random.below(2) as usize,
             },
+            26 if self.chance(100) && !self.is_calm => Act::Stray { many: 70 },
             _ => Act::Rest(self.millis(0..120)),
         }
     }

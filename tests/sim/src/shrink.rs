@@ -77,6 +77,9 @@ fn candidates(script: &Script) -> Vec<Script> {
     if script.pace.rushes + script.pace.lags > 0 {
         offer(&|script| script.pace = Pace { rushes: 0, lags: 0, ..script.pace });
     }
+    if script.settings.has_twin {
+        offer(&|script| script.settings.has_twin = false);
+    }
     if script.settings.has_observer {
         offer(&|script| script.settings.has_observer = false);
     }
