@@ -17,6 +17,7 @@
 pub mod engine;
 pub mod net;
 pub mod os;
+mod scheduler;
 pub mod threads;
 mod world;
 

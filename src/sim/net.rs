@@ -6,8 +6,8 @@
 mod hosts;
 
 pub use self::hosts::{
-    Accepts, FRAME, GREETING, Manners, Place, cut_connections, end_connections,
-    set_descriptor_limit, set_host,
+    Accepts, FRAME, Manners, Place, cut_connections, end_connections, set_descriptor_limit,
+    set_host,
 };
 
 use std::collections::{BTreeMap, VecDeque};
@@ -266,10 +266,6 @@ impl Net {
             socket.server.is_gone = true;
             later.send(later.now, News::Farewell(id, true));
             return;
-        }
-        if manners.greets {
-            let at = later.after(manners.answer);
-            socket.server.say(id, at, GREETING.to_vec(), later);
         }
         if let Some(limit) = manners.idle_limit {
             later.send(later.now + limit, News::IdleSince(id, later.now));

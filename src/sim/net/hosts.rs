@@ -8,8 +8,6 @@ use crate::sim::world;
 
 /// What a request and its answer are long.
 pub const FRAME: usize = 8;
-/// What a host says first that greets.
-pub const GREETING: &[u8] = b"HELO";
 pub(super) const MILLI: u64 = 1_000_000;
 
 /// Where a host listens.
@@ -40,8 +38,6 @@ pub struct Manners {
     pub connect: (u64, u64),
     /// How long an answer takes.
     pub answer: (u64, u64),
-    /// It speaks first.
-    pub greets: bool,
     /// Instead of an answer, the connection is reset.
     pub resets: u64,
     /// Half an answer comes, and no more.
@@ -76,7 +72,6 @@ impl Manners {
             accepts: Accepts::All,
             connect: (MILLI / 10, MILLI / 2),
             answer: (MILLI / 20, MILLI / 5),
-            greets: false,
             resets: 0,
             halves: 0,
             silences: 0,
