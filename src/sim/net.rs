@@ -6,8 +6,8 @@
 mod hosts;
 
 pub use self::hosts::{
-    Accepts, FRAME, Manners, Place, cut_connections, end_connections, set_descriptor_limit,
-    set_host,
+    Accepts, FRAME, Manners, Place, Spoilt, cut_connections, end_connections, set_descriptor_limit,
+    set_host, spoilt,
 };
 
 use std::collections::{BTreeMap, VecDeque};
@@ -92,6 +92,7 @@ pub(crate) struct Socket {
     pub(crate) has_ended: bool,
     pub(crate) is_reset: bool,
     pub(crate) is_shut: bool,
+    spoilt: Spoilt,
     pub(crate) is_nonblocking: bool,
     pub(crate) read_timeout: Option<u64>,
     pub(crate) registered: Vec<Registered>,
@@ -346,6 +347,14 @@ impl Net {
             }
             _ => return Vec::new(),
         }
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            let (at, is_over) = (later.now, socket.has_ended || socket.is_reset);
+            if is_over {
+                socket.spoilt.ended.get_or_insert(at);
+            } else if !socket.inbox.is_empty() {
+                socket.spoilt.unread.get_or_insert(at);
+            }
+        }
         self.raise(id)
     }
 
@@ -421,11 +430,19 @@ impl Socket {
             has_ended: false,
             is_reset: false,
             is_shut: false,
+            spoilt: Spoilt::default(),
             is_nonblocking: false,
             read_timeout: None,
             registered: Vec::new(),
             waiting: Vec::new(),
             server: Server::default(),
+        }
+    }
+
+    /// Some of what has come has been read.
+    pub(crate) fn is_read(&mut self) {
+        if self.inbox.is_empty() {
+            self.spoilt.unread = None;
         }
     }
 

@@ -202,7 +202,9 @@ impl Read for TcpStream {
                     let may_block = !socket.has_ended && !socket.is_nonblocking;
                     return Ok(if may_block { None } else { Some(0) });
                 }
-                Ok(Some(socket.inbox.read(buf).unwrap_or(0)))
+                let read = socket.inbox.read(buf).unwrap_or(0);
+                socket.is_read();
+                Ok(Some(read))
             })?;
             if let Some(read) = read {
                 return Ok(read);

@@ -188,6 +188,26 @@ pub fn end_connections(place: &Place, by_reset: bool) {
     });
 }
 
+/// Since when a connection is of no use to its next user, as its own side could tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Spoilt {
+    /// Bytes have come and lie unread.
+    pub unread: Option<u64>,
+    /// It has been closed or reset by the peer.
+    pub ended: Option<u64>,
+}
+
+/// How the connection with this address of its own stands.
+#[must_use]
+pub fn spoilt(local: SocketAddr) -> Spoilt {
+    world::with(|world| {
+        let mut sockets = world.net.sockets.values();
+        let socket = sockets.find(|socket| socket.local == Some(local));
+        socket.map(|socket| socket.spoilt).unwrap_or_default()
+    })
+}
+
 /// All connections of a host are lost without a word.
 pub fn cut_connections(place: &Place) {
     world::with(|world| {

@@ -7,10 +7,11 @@ use warmline::sim::net::FRAME;
 use warmline::sim::{self, trace, violation};
 use warmline::{Endpoint, EndpointLimits, Error, ErrorKind, Pool, PooledConn, Repeat};
 
-use crate::kit::{Kit, frame};
+use crate::kit::{Kit, READ_TIMEOUT, frame};
 use crate::play::Stage;
+use crate::runs::Told;
 use crate::script::{Act, End, Kind, Reach};
-use crate::watch::Watch;
+use crate::watch::{Begun, Watch};
 
 /// Somebody who uses the pool.
 pub struct Caller<K: Kit> {
@@ -129,8 +130,9 @@ impl<K: Kit> Caller<K> {
         };
         let limit = timeout.unwrap_or(self.stage.script.settings.checkout_timeout);
         match result {
-            Ok(conn) => {
+            Ok(mut conn) => {
                 watch.served(&begun, Some(limit), K::identity(&conn));
+                self.expect_fresh(&begun, &mut conn);
                 Some(conn)
             }
             Err(error) => {
@@ -138,6 +140,35 @@ impl<K: Kit> Caller<K> {
                 watch.failed(&begun, Some(limit), &error);
                 None
             }
+        }
+    }
+
+    /// What could be known of a connection before it was asked for was looked at.
+    fn expect_fresh(&self, begun: &Begun, conn: &mut Conn<K>) {
+        let Some(spoilt) = K::spoilt(conn) else { return };
+        let exchange = PooledConn::exchange(conn);
+        let settings = &self.stage.script.settings;
+        // A moment for those that were about to look, however slow they were to get there.
+        let until = begun.at().saturating_sub(2_000_000 + sim::starved());
+        let is_watched = self.stage.script.hears();
+        if is_watched && spoilt.ended.is_some_and(|at| at < until) {
+            violation(format!("given out, and ended: {spoilt:?}, {exchange:?}"));
+        }
+        // Where it is watched only while idle, it must have been so for longer than a tick.
+        let is_idle = exchange.was_idle() && exchange.idle_for() >= Duration::from_millis(9);
+        let hears = settings.portable_watch && self.stage.script.hears_while_idle();
+        let is_heard = hears && is_idle && exchange.is_reused();
+        let first = [spoilt.ended, spoilt.unread].into_iter().flatten().min();
+        if is_heard && first.is_some_and(|at| at < until) {
+            violation(format!("given out, though spoilt while idle: {spoilt:?}, {exchange:?}"));
+        }
+        if exchange.written().unwrap_or(0) + exchange.read().unwrap_or(0) > 0 {
+            violation(format!("given out with another's traffic: {exchange:?}"));
+        }
+        let has_rested = exchange.was_idle() && exchange.idle_for() >= settings.probe_after;
+        let is_probed = has_rested && exchange.is_reused();
+        if is_probed && first.is_some_and(|at| at < begun.at()) {
+            violation(format!("given out after a rest, and spoilt: {spoilt:?}, {exchange:?}"));
         }
     }
 
@@ -159,12 +190,16 @@ impl<K: Kit> Caller<K> {
         match end {
             // What the pool cannot see, its user must say.
             _ if !is_well && self.hides_socket() => {
-                watch.gives(host, identity);
+                watch.gives_up(host, identity);
                 PooledConn::discard(conn);
             }
             End::Abandon if !self.hides_socket() => {
-                let _failed = K::ask(&mut conn, frame);
-                watch.gives(host, identity);
+                let is_asked = K::ask(&mut conn, frame).is_ok();
+                if is_asked && self.stage.script.hosts[host].reach != Reach::Blocking {
+                    watch.gives_up(host, identity);
+                } else {
+                    watch.gives(host, identity);
+                }
                 drop(conn);
             }
             End::Return | End::Abandon => {
@@ -172,15 +207,17 @@ impl<K: Kit> Caller<K> {
                 drop(conn);
             }
             End::Discard => {
-                watch.gives(host, identity);
+                watch.gives_up(host, identity);
                 PooledConn::discard(conn);
             }
             End::Detach => {
-                watch.gives(host, identity);
-                drop(PooledConn::detach(conn));
+                watch.gives_up(host, identity);
+                let mut conn = PooledConn::detach(conn);
+                K::keep(&mut conn);
+                drop(conn);
             }
             End::Panic => {
-                watch.gives(host, identity);
+                watch.gives_up(host, identity);
                 let survived = sim::survive(|| {
                     let _in_hand = conn;
                     sim::unwind();
@@ -205,7 +242,13 @@ impl<K: Kit> Caller<K> {
     /// One request; its answer is its own, or there is none.
     fn exchange(&mut self, conn: &mut Conn<K>) -> bool {
         let frame = self.next_frame();
-        match K::exchange(conn, frame) {
+        let (began, starved) = (sim::now(), sim::starved());
+        let answered = K::exchange(conn, frame);
+        let took = Duration::from_nanos(sim::now() - began - (sim::starved() - starved));
+        if took > 4 * READ_TIMEOUT {
+            violation(format!("a read with a time-out of {READ_TIMEOUT:?} took {took:?}"));
+        }
+        match answered {
             Ok(answer) if answer == frame => true,
             // What nobody asked for, and no pool could see in time.
             Ok(answer) if answer[0] == b'!' => false,
@@ -226,13 +269,24 @@ impl<K: Kit> Caller<K> {
         let Some(endpoint) = self.endpoint(host) else { return };
         let repeat = if always { Repeat::Always } else { Repeat::IfUnwritten };
         let (stage, number) = (Arc::clone(&self.stage), self.number);
+        let mut told = Told::begin();
         let result = endpoint.run(repeat, |conn| {
+            told.exchange_begins(always);
             let (watch, identity) = (&stage.site(number).watch, K::identity(conn));
             watch.takes(host, identity);
             let is_well = self.exchange(conn);
             watch.gives(host, identity);
+            told.exchange_ends(PooledConn::exchange(conn), is_well);
             if is_well { Ok(()) } else { Err(Trouble::Io) }
         });
+        let refusal = match &result {
+            // Without its own threads a pool can do nothing.
+            Err(Trouble::Pool(error)) if always && !error.to_string().contains("start") => {
+                Some(error)
+            }
+            _ => None,
+        };
+        told.ends(stage.script.settings.checkout_timeout, refusal);
         match result {
             Err(Trouble::Pool(error)) if self.stage.script.is_calm => {
                 violation(format!("nothing was wrong, and yet: {error}"));

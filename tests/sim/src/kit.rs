@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use warmline::sim::net::{FRAME, Place};
+use warmline::sim::net::{FRAME, Place, Spoilt, spoilt};
 use warmline::sim::{self, random_below};
 use warmline::{
     Address, BoxError, CloseReason, Connector, Deadline, Look, Opening, Plan, Reset, Socket,
@@ -19,7 +19,7 @@ use warmline::{
 use crate::script::{Reach, Temper};
 
 const PORT: u16 = 80;
-const READ_TIMEOUT: Duration = Duration::from_millis(30);
+pub const READ_TIMEOUT: Duration = Duration::from_millis(30);
 
 /// Where host number `host` listens.
 #[must_use]
@@ -34,6 +34,12 @@ pub fn place(host: usize, reach: Reach) -> Place {
 pub fn address(host: usize) -> SocketAddr {
     let [.., high, low] = (host as u32 + 1).to_be_bytes();
     SocketAddr::from((Ipv4Addr::new(10, 0, high, low), PORT))
+}
+
+/// Where nobody is, beside those who are.
+#[must_use]
+pub fn empty(at: u8) -> Place {
+    Place::Address(address(100 + usize::from(at)))
 }
 
 fn path(host: usize) -> PathBuf {
@@ -59,8 +65,18 @@ pub trait Kit: Clone + Send + Sync + 'static {
     fn ask(conn: &mut <Self::Connector as Connector>::Conn, frame: [u8; FRAME]) -> io::Result<()>;
     /// Tells this connection from all others that there ever were.
     fn identity(conn: &<Self::Connector as Connector>::Conn) -> u64;
+    /// Since when its own side could tell that it is of no use; nothing if no socket is shown.
+    fn spoilt(conn: &<Self::Connector as Connector>::Conn) -> Option<Spoilt>;
+    /// It is its user's now, and not for the connector to close.
+    fn keep(_: &mut <Self::Connector as Connector>::Conn) {}
+    /// Which address it leads to, as far as it shows.
+    fn peer(conn: &<Self::Connector as Connector>::Conn) -> Option<SocketAddr>;
     /// Connections that were opened and not dropped.
     fn alive(&self) -> usize;
+    /// Calls of the connector that may block and have not returned.
+    fn busy(&self) -> usize;
+    /// Nobody but this one has anything of the connector any more.
+    fn is_alone(&self) -> bool;
 }
 
 fn exchange_on(socket: &mut Socket, frame: [u8; FRAME]) -> io::Result<[u8; FRAME]> {
@@ -108,8 +124,24 @@ impl Kit for Plain {
         number_of(socket)
     }
 
+    fn peer(socket: &Socket) -> Option<SocketAddr> {
+        socket.peer_addr()
+    }
+
+    fn spoilt(socket: &Socket) -> Option<Spoilt> {
+        socket.local_addr().map(spoilt)
+    }
+
     fn alive(&self) -> usize {
         0 // the descriptors tell
+    }
+
+    fn busy(&self) -> usize {
+        0
+    }
+
+    fn is_alone(&self) -> bool {
+        true
     }
 }
 
@@ -124,6 +156,23 @@ pub struct Foreign {
 struct Alive {
     count: u64,
     numbers: BTreeSet<u64>,
+    busy: usize,
+}
+
+/// A call of the connector that may block.
+struct Call<'a>(&'a Mutex<Alive>);
+
+impl<'a> Call<'a> {
+    fn begin(alive: &'a Mutex<Alive>) -> Self {
+        alive.lock().busy += 1;
+        Self(alive)
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.lock().busy -= 1;
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -154,13 +203,43 @@ pub struct Conn {
     socket: Option<Socket>,
     /// An exchange on it has failed.
     is_broken: bool,
+    /// Its connector has refused it: nobody may have it any more.
+    is_refused: bool,
+    /// It must be settled before anybody may have it.
+    is_unsettled: bool,
+    shows_socket: bool,
+    /// It was passed to the connector's `close`, or is its user's.
+    is_let_go: bool,
     alive: Arc<Mutex<Alive>>,
+}
+
+impl Conn {
+    /// Whoever uses it must not have been given what its connector refused.
+    fn expect_fit(&self) {
+        if self.is_refused {
+            sim::violation(format!("connection {} was refused, and is in use", self.number));
+        }
+        if self.is_unsettled {
+            sim::violation(format!("connection {} is in use and not settled", self.number));
+        }
+    }
+
+    /// A verdict of its connector, which may panic before there is one.
+    fn judged<R>(&mut self, by: impl FnOnce(&mut Self) -> R, is_fit: impl Fn(&R) -> bool) -> R {
+        let was_refused = std::mem::replace(&mut self.is_refused, true);
+        let verdict = by(self);
+        self.is_refused = was_refused || !is_fit(&verdict);
+        verdict
+    }
 }
 
 impl Drop for Conn {
     fn drop(&mut self) {
         if !self.alive.lock().numbers.remove(&self.number) {
             sim::violation(format!("connection {} dropped twice", self.number));
+        }
+        if !self.is_let_go && !sim::has_ended() {
+            sim::violation(format!("connection {} dropped, not closed", self.number));
         }
     }
 }
@@ -213,15 +292,22 @@ impl Connector for Foreign {
     }
 
     fn open(&self, key: &Key, opening: &mut Opening) -> Result<Conn, BoxError> {
+        let _call = Call::begin(&self.alive);
         self.misbehave(Some(opening.deadline()))?;
         let mut socket = match key.reach {
             Kind::Blocking => None,
             _ => Some(opening.take_socket()?),
         };
         if let Some(socket) = &mut socket {
+            if self.temper.unlimits {
+                socket.set_read_timeout(Duration::from_secs(60))?;
+            }
             let hello = frame(u64::MAX);
             if exchange_on(socket, hello)? != hello {
                 return Err("no welcome".into());
+            }
+            if !self.temper.shows_socket {
+                socket.set_read_timeout(READ_TIMEOUT)?; // the pool cannot put it back
             }
         }
         let _asked = opening.is_wanted();
@@ -230,7 +316,16 @@ impl Connector for Foreign {
         let number = alive.count;
         alive.numbers.insert(number);
         drop(alive);
-        Ok(Conn { number, socket, is_broken: false, alive: Arc::clone(&self.alive) })
+        Ok(Conn {
+            number,
+            socket,
+            is_broken: false,
+            is_refused: false,
+            is_unsettled: false,
+            shows_socket: self.temper.shows_socket,
+            is_let_go: false,
+            alive: Arc::clone(&self.alive),
+        })
     }
 
     fn socket<'c>(&self, conn: &'c mut Conn) -> Option<&'c mut Socket> {
@@ -242,22 +337,29 @@ impl Connector for Foreign {
         socket.map_or(Watch::Nothing, Socket::watch)
     }
 
-    fn is_open(&self, _: &mut Conn, _: Look) -> bool {
-        self.misbehave(None).is_ok()
+    fn is_open(&self, conn: &mut Conn, _: Look) -> bool {
+        conn.judged(|_| self.misbehave(None).is_ok(), |is_open| *is_open)
     }
 
     fn reset(&self, conn: &mut Conn) -> Reset {
-        if self.misbehave(None).is_err() || conn.is_broken {
-            Reset::Close
-        } else if random_below(1000) < self.temper.settles {
-            Reset::Later
-        } else {
-            Reset::Ready
-        }
+        let judge = |conn: &mut Conn| {
+            if self.misbehave(None).is_err() || conn.is_broken {
+                Reset::Close
+            } else if random_below(1000) < self.temper.settles {
+                conn.is_unsettled = true;
+                Reset::Later
+            } else {
+                Reset::Ready
+            }
+        };
+        conn.judged(judge, |reset| *reset != Reset::Close)
     }
 
-    fn settle(&self, _: &mut Conn, deadline: Deadline) -> Result<(), BoxError> {
-        self.misbehave(Some(deadline))
+    fn settle(&self, conn: &mut Conn, deadline: Deadline) -> Result<(), BoxError> {
+        let _call = Call::begin(&self.alive);
+        conn.judged(|_| self.misbehave(Some(deadline)), Result::is_ok)?;
+        conn.is_unsettled = false;
+        Ok(())
     }
 
     fn has_check(&self) -> bool {
@@ -265,13 +367,19 @@ impl Connector for Foreign {
     }
 
     fn check(&self, conn: &mut Conn, deadline: Deadline) -> Result<(), BoxError> {
-        self.misbehave(Some(deadline))?;
-        let ping = frame(u64::MAX - 1);
-        let Some(socket) = &mut conn.socket else { return Ok(()) };
-        if exchange_on(socket, ping)? == ping { Ok(()) } else { Err("no answer".into()) }
+        let _call = Call::begin(&self.alive);
+        let check = |conn: &mut Conn| {
+            self.misbehave(Some(deadline))?;
+            let ping = frame(u64::MAX - 1);
+            let Some(socket) = &mut conn.socket else { return Ok(()) };
+            if exchange_on(socket, ping)? == ping { Ok(()) } else { Err("no answer".into()) }
+        };
+        conn.judged(check, Result::is_ok)
     }
 
-    fn close(&self, conn: Conn, _: CloseReason) {
+    fn close(&self, mut conn: Conn, _: CloseReason) {
+        conn.is_let_go = true;
+        let _call = Call::begin(&self.alive);
         // An end that hangs delays others: not for ever, as here.
         let _unused = self.misbehave(Some(Deadline::after(Duration::ZERO)));
         drop(conn);
@@ -297,6 +405,7 @@ impl Kit for Foreign {
     }
 
     fn exchange(conn: &mut Conn, frame: [u8; FRAME]) -> io::Result<[u8; FRAME]> {
+        conn.expect_fit();
         match &mut conn.socket {
             Some(socket) => {
                 let answer = exchange_on(socket, frame);
@@ -315,7 +424,29 @@ impl Kit for Foreign {
     }
 
     fn identity(conn: &Conn) -> u64 {
+        conn.expect_fit();
         conn.number
+    }
+
+    fn keep(conn: &mut Conn) {
+        conn.is_let_go = true;
+    }
+
+    fn peer(conn: &Conn) -> Option<SocketAddr> {
+        conn.socket.as_ref()?.peer_addr()
+    }
+
+    fn spoilt(conn: &Conn) -> Option<Spoilt> {
+        let socket = conn.socket.as_ref().filter(|_| conn.shows_socket)?;
+        socket.local_addr().map(spoilt)
+    }
+
+    fn busy(&self) -> usize {
+        self.alive.lock().busy
+    }
+
+    fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.alive) == 1
     }
 
     fn alive(&self) -> usize {

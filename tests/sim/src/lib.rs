@@ -10,9 +10,11 @@
 #![cfg(warmline_sim)]
 
 mod callers;
+mod expect;
 pub mod kit;
 pub mod play;
 pub mod run;
+mod runs;
 pub mod script;
 pub mod shrink;
 mod watch;

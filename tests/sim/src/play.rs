@@ -12,21 +12,24 @@ use warmline::{
 };
 
 use crate::callers::Caller;
-use crate::kit::{Foreign, Kit, Plain, address, frame, place};
-use crate::script::{Act, Happening, Kind, Naming, Script};
+use crate::expect::silent;
+use crate::kit::{Foreign, Kit, Plain, address, empty, frame, place};
+use crate::script::{Happening, Kind, Naming, Script};
 use crate::watch::Watch;
 
 /// Once nothing is wrong any more, each endpoint serves again within this.
 const HEALS_WITHIN: Duration = Duration::from_secs(20);
-const CALM: Manners = Manners::calm();
+pub(crate) const CALM: Manners = Manners::calm();
+/// Whoever is elsewhere has a number that is so much higher.
+pub(crate) const ELSEWHERE: usize = 50;
 
 /// What the parts of a played script share.
 pub struct Stage<K: Kit> {
     pub script: Script,
     pub kit: K,
     /// One pool, or two on the same driver.
-    sites: Vec<Site<K>>,
-    naming: Arc<Mutex<Naming>>,
+    pub(crate) sites: Vec<Site<K>>,
+    pub(crate) naming: Arc<Mutex<Naming>>,
 }
 
 /// A pool, and the books of those who use it.
@@ -46,6 +49,9 @@ pub struct Played {
 pub fn play(script: &Script) -> Played {
     for (host, of) in script.hosts.iter().enumerate() {
         set_host(place(host, of.reach), of.manners.clone());
+    }
+    if script.settings.silent_empties {
+        (0..3).for_each(|at| set_host(empty(at), silent()));
     }
     match script.kind {
         Kind::Plain => play_with(script, Plain),
@@ -68,6 +74,7 @@ fn play_with<K: Kit>(script: &Script, kit: K) -> Played {
         move || stage.befall()
     });
     callers.into_iter().for_each(sim::join);
+    stage.expect_nobody();
     sim::join(fate);
     let mut played = Played::default();
     let mut late = Vec::new();
@@ -88,6 +95,9 @@ fn play_with<K: Kit>(script: &Script, kit: K) -> Played {
     expect_nothing_left();
     if kit.alive() != 0 {
         violation(format!("at the end {} connections are alive", kit.alive()));
+    }
+    if !kit.is_alone() {
+        violation("somebody still has the connector");
     }
     played
 }
@@ -111,7 +121,7 @@ fn build<K: Kit>(script: &Script, kit: &K, naming: &Arc<Mutex<Naming>>) -> Vec<S
         let naming = *naming.lock(); // not held while it hangs
         resolve(name, naming)
     };
-    let resolver = Resolver::new(look_up).ttl(Duration::from_millis(80));
+    let resolver = Resolver::new(look_up).ttl(script.settings.ttl);
     let driver = Driver::new();
     let pools = (0..1 + usize::from(script.settings.has_twin)).filter_map(|_| {
         let builder = configure(Pool::builder(kit.connector()), script).resolver(&resolver);
@@ -164,6 +174,7 @@ fn resolve(name: &str, naming: Naming) -> Result<Resolved, BoxError> {
         Naming::Well => {}
         Naming::Fails => return Err("no such name".into()),
         Naming::Slow(time) => sim::sleep(time),
+        Naming::Elsewhere => return Ok(Resolved::new([address(ELSEWHERE + number)])),
         Naming::Nowhere => return Ok(Resolved::new([address(200 + number)])),
         Naming::Panics => sim::panic_in_call(),
     }
@@ -204,13 +215,8 @@ impl<K: Kit> Stage<K> {
         }
     }
 
-    fn place(&self, host: usize) -> sim::net::Place {
+    pub(crate) fn place(&self, host: usize) -> sim::net::Place {
         place(host, self.script.hosts[host].reach)
-    }
-
-    fn is_closed(&self) -> bool {
-        let is_close = |(_, happening): &(_, Happening)| matches!(happening, Happening::Close);
-        self.script.happenings.iter().any(is_close)
     }
 
     /// Nothing is wrong any more: each endpoint must serve again, and be kept ready.
@@ -223,7 +229,7 @@ impl<K: Kit> Stage<K> {
         sim::net::set_descriptor_limit(None);
         sim::set_thread_limit(None);
         *self.naming.lock() = Naming::Well;
-        if self.is_closed() {
+        if self.script.is_closed() {
             return;
         }
         let endpoints: Vec<_> = (0..self.script.hosts.len())
@@ -236,9 +242,10 @@ impl<K: Kit> Stage<K> {
         for (host, endpoint) in &endpoints {
             self.expect_service(*host, endpoint);
         }
+        self.expect_more(site, &endpoints);
     }
 
-    fn expect_service(&self, host: usize, endpoint: &Endpoint<K::Connector>) {
+    pub(crate) fn expect_service(&self, host: usize, endpoint: &Endpoint<K::Connector>) {
         let until = now() + HEALS_WITHIN.as_nanos() as u64;
         let hello = frame(77);
         loop {
@@ -262,15 +269,10 @@ impl<K: Kit> Stage<K> {
     /// What `min_idle` asks for is there, though nobody asks for a connection.
     fn expect_ready(&self, endpoints: &[(usize, Endpoint<K::Connector>)]) {
         let settings = &self.script.settings;
-        let mut acts = self.script.callers.iter().flatten();
-        let is_changed = acts.any(|act| matches!(act, Act::SetLimits { .. }));
         // An ill-tempered connector may refuse for ever.
-        let is_well = match self.script.kind {
-            Kind::Plain => true,
-            Kind::Foreign(temper) => temper.fails + temper.panics + temper.hangs == 0,
-        };
+        let is_well = self.script.is_tempered();
         let fits = settings.min_idle * endpoints.len() <= settings.max_total;
-        if settings.min_idle == 0 || is_changed || !fits || !is_well {
+        if settings.min_idle == 0 || self.script.changes_limits() || !fits || !is_well {
             return;
         }
         let until = now() + HEALS_WITHIN.as_nanos() as u64;
@@ -295,7 +297,16 @@ impl<K: Kit> Stage<K> {
             let late = |conn| sim::spawn("late", move || drop::<PooledConn<K::Connector>>(conn));
             return held.map(late).collect();
         }
+        self.expect_patience(site, 0);
+        // The one or the other: nobody is a guest of a pool that is closed.
+        let guest = if self.script.seed % 2 == 0 { self.guest(site) } else { None };
+        if guest.is_none() {
+            self.expect_quick_end(site);
+        }
+        let (began, starved) = (now(), sim::starved());
         let drained = site.pool.drain(Deadline::after(Duration::from_secs(120)));
+        let descriptors = sim::survey().descriptors;
+        self.expect_drained(began + sim::starved() - starved, descriptors);
         let stats = site.pool.stats();
         if let Err(error) = drained {
             violation(format!("not drained: {error}; {stats:?}"));
@@ -304,6 +315,7 @@ impl<K: Kit> Stage<K> {
         if stats.opened() != gone || stats.total() != 0 || stats.waiting() != 0 {
             violation(format!("something is left of the pool: {stats:?}"));
         }
-        Vec::new()
+        self.expect_calm_reasons(&stats);
+        guest.into_iter().collect()
     }
 }

@@ -7,6 +7,8 @@ use warmline::sim::Random;
 use warmline::sim::net::{Accepts, Manners};
 
 const MILLI: u64 = 1_000_000;
+const MILLIS_80: Duration = Duration::from_millis(80);
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// One simulation.
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ pub struct Temper {
     pub panics: u64,
     pub hangs: u64,
     pub settles: u64,
+    /// It takes the limits off a socket while it opens a connection.
+    pub unlimits: bool,
     pub has_check: bool,
     pub shows_socket: bool,
     pub watches: bool,
@@ -70,9 +74,13 @@ pub struct Settings {
     pub fair_after: Duration,
     pub probe_after: Duration,
     pub check_after: Duration,
+    /// For how long names are remembered.
+    pub ttl: Duration,
     pub takes_oldest: bool,
     pub portable_watch: bool,
     pub has_observer: bool,
+    /// Addresses where nobody is do not even refuse.
+    pub silent_empties: bool,
     /// There is a second pool with the same settings, on the same driver and resolver.
     pub has_twin: bool,
     pub drains: bool,
@@ -183,6 +191,8 @@ pub enum Naming {
     Fails,
     Slow(Duration),
     Nowhere,
+    /// Another address, where somebody else is.
+    Elsewhere,
     Panics,
 }
 
@@ -198,21 +208,77 @@ impl Script {
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x5EED);
         let is_calm = random.permille(150);
-        let hosts = random.between(1, 4) as usize;
+        let is_crowd = random.permille(20);
+        let hosts = if is_crowd { 12 } else { random.between(1, 4) as usize };
         let mut maker = Maker { random, hosts, is_calm };
         let kind = maker.kind();
-        let settings = maker.settings(kind);
-        let callers = maker.random.between(1, 7);
-        let length = *maker.random.one_of(&[3, 6, 12, 30]);
+        let is_blocking = is_crowd && kind != Kind::Plain && maker.chance(500);
+        let settings = maker.settings();
+        let callers = if is_crowd { 14 } else { maker.random.between(1, 7) };
+        let length = if is_crowd { 6 } else { *maker.random.one_of(&[3, 6, 12, 30]) };
         Self {
             seed,
             pace: maker.pace(),
             kind,
             settings,
-            hosts: (0..hosts).map(|_| maker.host(kind)).collect(),
+            hosts: (0..hosts)
+                .map(|_| if is_blocking { Host::blocking() } else { maker.host(kind) })
+                .collect(),
             callers: (0..callers).map(|_| (0..length).map(|_| maker.act()).collect()).collect(),
             happenings: maker.happenings(),
             is_calm,
+        }
+    }
+}
+
+impl Host {
+    fn blocking() -> Self {
+        Self { reach: Reach::Blocking, manners: Manners::default() }
+    }
+}
+
+impl Script {
+    /// The pool is closed before its time.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        let is_close = |(_, happening): &(_, Happening)| matches!(happening, Happening::Close);
+        self.happenings.iter().any(is_close)
+    }
+
+    /// Calls of the connector return when they should.
+    #[must_use]
+    pub fn returns(&self) -> bool {
+        !matches!(self.kind, Kind::Foreign(temper) if temper.hangs > 0)
+    }
+
+    /// The pool hears of an idle connection that the peer has closed it.
+    #[must_use]
+    pub fn hears_while_idle(&self) -> bool {
+        !matches!(self.kind, Kind::Foreign(temper) if !temper.watches)
+    }
+
+    /// The connector does what it should, unless the network keeps it from that.
+    #[must_use]
+    pub fn is_tempered(&self) -> bool {
+        match self.kind {
+            Kind::Plain => true,
+            Kind::Foreign(temper) => temper.fails + temper.panics + temper.hangs == 0,
+        }
+    }
+
+    /// Some endpoint is given limits of its own.
+    #[must_use]
+    pub fn changes_limits(&self) -> bool {
+        let mut acts = self.callers.iter().flatten();
+        acts.any(|act| matches!(act, Act::SetLimits { .. }))
+    }
+
+    /// The pool hears at any time that the peer has closed a connection.
+    #[must_use]
+    pub fn hears(&self) -> bool {
+        match self.kind {
+            Kind::Plain => !self.settings.portable_watch,
+            Kind::Foreign(temper) => temper.watches && !self.settings.portable_watch,
         }
     }
 }
@@ -245,13 +311,14 @@ impl Maker {
             panics: ill * *self.random.one_of(&[0, 0, 10, 100]),
             hangs: ill * *self.random.one_of(&[0, 0, 10, 60]),
             settles: *self.random.one_of(&[0, 50, 300]),
+            unlimits: self.chance(200),
             has_check: self.chance(500),
             shows_socket: self.chance(800),
             watches: self.chance(700),
         })
     }
 
-    fn settings(&mut self, kind: Kind) -> Settings {
+    fn settings(&mut self) -> Settings {
         let max_total = self.random.between(1, 8) as usize;
         let max_per_endpoint = self.random.between(1, max_total.min(5) as u64) as usize;
         let min_idle = if self.chance(300) {
@@ -267,6 +334,8 @@ impl Maker {
             _ => self.millis(40..800),
         };
         let tight = self.chance(200) && !calm;
+        let connect = if calm { Duration::from_secs(5) } else { self.millis(3..600) };
+        let is_patient = connect >= Duration::from_millis(100);
         Settings {
             max_total,
             max_per_endpoint,
@@ -275,15 +344,17 @@ impl Maker {
             max_waiting: if tight { self.random.between(1, 3) as usize } else { 64 },
             max_uses: self.chance(200).then(|| self.random.between(1, 6) as u32),
             checkout_timeout: checkout,
-            connect_timeout: if calm { Duration::from_secs(5) } else { self.millis(3..600) },
+            connect_timeout: connect,
             idle_timeout: self.millis(20..4_000),
             max_lifetime: if self.chance(300) { Some(self.millis(20..3_000)) } else { None },
             fair_after: if self.chance(300) { Duration::ZERO } else { self.millis(0..5) },
             probe_after: if self.chance(300) { Duration::ZERO } else { self.millis(0..60) },
             check_after: if self.chance(500) { Duration::ZERO } else { self.millis(0..500) },
+            ttl: *self.random.one_of(&[MILLIS_80, MILLIS_80, Duration::ZERO, HOUR]),
             takes_oldest: self.chance(200),
-            portable_watch: kind == Kind::Plain && self.chance(200),
+            portable_watch: self.chance(200),
             has_observer: self.chance(300),
+            silent_empties: is_patient && self.chance(300),
             has_twin: self.chance(200),
             drains: self.chance(600),
         }
@@ -410,7 +481,8 @@ impl Maker {
             }
             13 => Happening::Threads(self.chance(600).then(|| self.random.below(6) as usize)),
             14..=16 => {
-                let slow = Naming::Slow(self.millis(1..7_000));
+                let most = *self.random.one_of(&[7_000, 7_000, 60_000]);
+                let slow = Naming::Slow(self.millis(1..most));
                 let naming = [Naming::Well, Naming::Fails, slow, Naming::Nowhere, Naming::Panics];
                 Happening::Names(*self.random.one_of(&naming))
             }

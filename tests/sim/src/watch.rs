@@ -21,13 +21,19 @@ pub struct Watch {
     books: Mutex<Books>,
     fair_after: Duration,
     is_calm: bool,
+    may_be_closed: bool,
     max_total: usize,
+    max_uses: Option<u32>,
 }
 
 #[derive(Debug)]
 struct Books {
     /// Connections that callers have: each once.
     in_hand: BTreeSet<u64>,
+    /// Those that nobody may ever have again.
+    gone: BTreeSet<u64>,
+    /// How often each was used.
+    uses: BTreeMap<u64, u32>,
     /// How many of each host, and the most that it was ever allowed.
     held: Vec<usize>,
     most: Vec<usize>,
@@ -59,6 +65,13 @@ pub struct Begun {
     refused: u64,
 }
 
+impl Begun {
+    #[must_use]
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+}
+
 impl Books {
     /// A checkout has ended, one way or the other.
     fn leaves(&mut self, begun: &Begun) {
@@ -82,6 +95,8 @@ impl Watch {
         Self {
             books: Mutex::new(Books {
                 in_hand: BTreeSet::new(),
+                gone: BTreeSet::new(),
+                uses: BTreeMap::new(),
                 held: vec![0; hosts],
                 most: vec![script.settings.max_per_endpoint; hosts],
                 waiting: BTreeMap::new(),
@@ -91,7 +106,9 @@ impl Watch {
             }),
             fair_after: script.settings.fair_after,
             is_calm: script.is_calm,
+            may_be_closed: script.is_closed(),
             max_total: script.settings.max_total,
+            max_uses: script.settings.max_uses,
         }
     }
 
@@ -124,7 +141,8 @@ impl Watch {
         if self.is_calm {
             violation(format!("nothing was wrong, and yet: {error}"));
         }
-        if matches!(error.kind(), ErrorKind::Config | ErrorKind::Rejected) {
+        let is_odd = error.kind() == ErrorKind::Closed && !self.may_be_closed;
+        if is_odd || matches!(error.kind(), ErrorKind::Config | ErrorKind::Rejected) {
             violation(format!("an error that makes no sense: {error}"));
         }
     }
@@ -162,6 +180,14 @@ impl Watch {
         if !books.in_hand.insert(identity) {
             violation(format!("connection {identity:x} was given to two callers"));
         }
+        if books.gone.contains(&identity) {
+            violation(format!("connection {identity:x} had been given up, and is in use again"));
+        }
+        let uses = books.uses.entry(identity).or_default();
+        *uses += 1;
+        if self.max_uses.is_some_and(|most| *uses > most) {
+            violation(format!("connection {identity:x} is used {uses} times"));
+        }
         books.held[host] += 1;
         let (held, most) = (books.held[host], books.most[host]);
         if held > most {
@@ -171,6 +197,12 @@ impl Watch {
         if all > self.max_total {
             violation(format!("{all} connections in hand, {} allowed", self.max_total));
         }
+    }
+
+    /// It is about to give it up for good: nobody may have it after this.
+    pub fn gives_up(&self, host: usize, identity: u64) {
+        self.gives(host, identity);
+        self.books.lock().gone.insert(identity);
     }
 
     /// It is about to give it back, or to keep it for itself.
