@@ -439,7 +439,6 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.budget.abandoned += 1;
             let place = self.endpoints.at_mut(endpoint);
             place.abandoned += 1;
-            place.counters.abandoned += 1;
             fx.act(Action::Abandon(token));
             return true;
         }

@@ -12,7 +12,6 @@ pub(crate) struct Counters {
     pub(crate) timed_out: u64,
     pub(crate) refused: u64,
     pub(crate) detached: u64,
-    pub(crate) abandoned: u64,
     pub(crate) called_off: u64,
     pub(crate) closed: [u64; CloseReason::COUNT],
 }
@@ -31,7 +30,6 @@ impl Counters {
         self.timed_out += other.timed_out;
         self.refused += other.refused;
         self.detached += other.detached;
-        self.abandoned += other.abandoned;
         self.called_off += other.called_off;
         for (mine, theirs) in self.closed.iter_mut().zip(other.closed) {
             *mine += theirs;

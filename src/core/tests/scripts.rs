@@ -8,7 +8,8 @@ use crate::core::entry::State;
 use crate::core::{Manner, Notice, Token};
 use crate::observe::CloseReason;
 
-fn number(variable: &str) -> Option<u64> {
+/// A number from the environment.
+pub(super) fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 

@@ -92,6 +92,7 @@ fn a_clock_that_was_set_back_costs_at_most_a_reconnect() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hundreds of connections")]
 fn a_lifetime_ends_up_to_a_quarter_early_and_never_late() {
     let lifetime = 40_000;
     let mut world = World::new(Limits {
@@ -189,6 +190,7 @@ fn what_was_begun_before_an_eviction_ends_and_what_was_begun_after_it_stays() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hundreds of connections")]
 fn one_look_of_the_reaper_ends_a_bounded_number_and_asks_to_come_back() {
     let many = 300;
     let limits = room_for(many);

@@ -283,7 +283,8 @@ impl World {
         for action in fx.actions.drain(..) {
             self.act(action, &mut begun);
         }
-        if self.is_checked {
+        // Under Miri a recount takes a thousand times as long, and finds what it finds without.
+        if self.is_checked && !cfg!(miri) {
             begun.iter().for_each(|&endpoint| self.assert_demand(endpoint));
             self.core.assert_sound(self.now);
         }

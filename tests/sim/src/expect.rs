@@ -157,7 +157,9 @@ impl<K: Kit> Stage<K> {
         let settings = &self.script.settings;
         let has_socket = matches!(reach, Reach::Address | Reach::Addresses(_) | Reach::Path);
         let is_silent = matches!(reach, Reach::Addresses(_)) && settings.silent_empties;
-        if !has_socket || !self.script.is_tempered() || is_silent {
+        // Or the room is taken by what is opened elsewhere only to be kept ready.
+        let has_room = settings.min_idle * self.script.hosts.len() < settings.max_total;
+        if !has_socket || !self.script.is_tempered() || is_silent || !has_room {
             return;
         }
         let mut deaf = CALM;

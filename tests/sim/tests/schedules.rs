@@ -14,15 +14,18 @@ use warmline::{
     TcpConnector,
 };
 
-/// Schedules for each moment.
-const SCHEDULES: u64 = 3_000;
+/// Schedules for each moment: so many, or as the environment says.
+fn schedules() -> u64 {
+    let asked = std::env::var("WARMLINE_SCHEDULES").ok();
+    asked.map_or(3_000, |text| text.parse().expect("WARMLINE_SCHEDULES is a number"))
+}
 
 type Conn = PooledConn<TcpConnector>;
 
 /// Plays a moment in many schedules. What it asserts, and what the pool asserts of itself, must
 /// hold in each; and nothing may be left after it.
 fn explore(moment: impl Fn() + Send + Sync + 'static) {
-    let mut seed = 0;
+    let (mut seed, most) = (0, schedules());
     let next = move || {
         seed += 1;
         let mut config = Config::new(seed);
@@ -32,7 +35,7 @@ fn explore(moment: impl Fn() + Send + Sync + 'static) {
             // So many switches at the wrong moment are what most defects take.
             _ => config.changes = Some((seed / 4 % 5) as u32),
         }
-        (seed <= SCHEDULES).then_some(config)
+        (seed <= most).then_some(config)
     };
     let body = move |_| {
         net::set_host(Place::Address(address(0)), Manners::calm());
