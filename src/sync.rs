@@ -1,7 +1,6 @@
 //! The one place that names locks, channels and threads.
 //!
-//! Everything above takes them from here. In a simulation those of [`sim`](crate::sim) are in their
-//! place.
+//! Everything above takes them from here. In a simulation those of `sim` are in their place.
 //! [`Mutex`] knows, in debug builds, that its thread holds it: taking a second one, or calling
 //! user code while one is held, is a bug that panics instead of hanging.
 

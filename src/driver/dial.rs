@@ -290,6 +290,7 @@ impl<C: Connector> Delivery for Attempt<C> {
                     self.is_queued = true;
                     self.open_on_crew(Some(socket));
                 } else {
+                    drop(socket); // before the pool may be taken for drained
                     self.came_too_late(Phase::Connect);
                 }
             }

@@ -8,7 +8,7 @@ use crate::core::{Effects, Fate};
 use crate::error::Error;
 use crate::key::Name;
 use crate::shared::{Home, Shared, guarded};
-use crate::sync::{Arc, AtomicU32};
+use crate::sync::{self, Arc, AtomicU32};
 use crate::sys::{HashMap, HashSet};
 
 /// Texts remembered for one endpoint; more are parsed each time.
@@ -239,11 +239,25 @@ impl<C: Connector> Shared<C> {
         }
         drop(names);
         let swept = (vacant.len(), kept_for_now);
-        // Keys and errors are dropped after both locks.
-        if let Err(panic) = guarded(|| drop((held, kept, gone, taken, fx))) {
-            log::error!("the drop of a key or an error panicked: {panic}");
+        // Keys and errors are dropped after both locks. Of those that stay this may be the last
+        // hold by now.
+        let last: Vec<_> = held.into_iter().chain(kept).filter_map(Arc::into_inner).collect();
+        if !gone.is_empty() || !last.is_empty() {
+            self.let_go_of((last, gone, taken, fx));
         }
         swept
+    }
+
+    /// Drops what may be somebody else's, where that may take its time.
+    fn let_go_of(&self, what: impl Send + 'static) {
+        match self.hands() {
+            Some(hands) if sync::must_not_block() => hands.let_go(Box::new(what)),
+            _ => {
+                if let Err(panic) = guarded(|| drop(what)) {
+                    log::error!("the drop of a key or an error panicked: {panic}");
+                }
+            }
+        }
     }
 
     /// Refuses new endpoints and lets go of all: homes hold the pool, and the pool held them.

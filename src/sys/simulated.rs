@@ -1,4 +1,4 @@
-//! A platform that exists only in memory: [`sim`](crate::sim).
+//! A platform that exists only in memory: `sim`.
 
 use crate::sim::os;
 use crate::sys::Peek;

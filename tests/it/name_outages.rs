@@ -288,3 +288,21 @@ fn a_resolver_is_never_dropped_where_nobody_may_block() {
     assert_eq!(ledger.made(), 150);
     ledger.assert_dropped_where_it_may_be();
 }
+
+#[test]
+fn the_last_error_of_an_endpoint_that_is_forgotten_is_dropped_where_it_may_be() {
+    let _watchdog = watchdog();
+    let (server, ledger) = (Server::echo(), Ledger::default());
+    let resolver = Resolver::new({
+        let ledger = ledger.clone();
+        move |_: &str| Err(ledger.entry().into())
+    });
+    let resolver = resolver.negative_ttl(ZERO);
+    let builder = tcp().resolver(&resolver).idle_timeout(Duration::from_millis(200));
+    let pool = builder.build().unwrap();
+    drop(pool.get_timeout(NAME, SOON).unwrap_err());
+    // The reaper comes for this one, and finds that the other endpoint is used no more.
+    drop(pool.get(&server.name()).unwrap());
+    ledger.assert_dropped_where_it_may_be();
+    assert_eq!(ledger.made(), 1);
+}

@@ -252,7 +252,11 @@ fn explore_all(limits: &Limits, ops: &[Op]) {
     let mut count = 0;
     let longest = longest();
     explore(limits, ops, &mut Vec::new(), longest, &mut count);
-    let few = if longest < 5 { 100 } else { 10_000 };
+    let few = match longest {
+        ..=2 => 50,
+        3 | 4 => 1_000,
+        _ => 10_000,
+    };
     assert!(count > few, "{count} scripts are too few to say anything");
 }
 

@@ -102,6 +102,10 @@ impl<K: Kit> Stage<K> {
         site.pool.evict_all(); // some were lost without a word
         for (host, endpoint) in endpoints {
             self.expect_service(*host, endpoint);
+            // One that nobody received is watched again as well.
+            let unreceived = site.pool.request(&self.key(*host));
+            sim::sleep(Duration::from_millis(10));
+            drop(unreceived);
         }
         // Some are looked at again on their way back.
         sim::sleep(Duration::from_millis(200));
