@@ -313,7 +313,8 @@ impl Inner {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inner").field("name", &self.name).finish_non_exhaustive()
+        let mut debug = f.debug_struct("Inner");
+        debug.field("name", &self.name).field("state", &self.state).finish_non_exhaustive()
     }
 }
 

@@ -14,7 +14,7 @@ use warmline::{
 use crate::callers::Caller;
 use crate::expect::silent;
 use crate::kit::{Foreign, Kit, Plain, address, empty, frame, place};
-use crate::script::{Happening, Kind, Naming, Script};
+use crate::script::{Happening, Kind, Naming, Reach, Script};
 use crate::watch::Watch;
 
 /// Once nothing is wrong any more, each endpoint serves again within this.
@@ -276,6 +276,11 @@ impl<K: Kit> Stage<K> {
             return;
         }
         let until = now() + HEALS_WITHIN.as_nanos() as u64;
+        // Where each attempt waits for addresses that are silent, others end before all are there.
+        let is_quick = |reach| !(settings.silent_empties && matches!(reach, Reach::Addresses(_)));
+        if !self.script.hosts.iter().all(|host| is_quick(host.reach)) {
+            return;
+        }
         for (host, endpoint) in endpoints {
             while endpoint.stats().idle() < settings.min_idle {
                 if now() > until {
