@@ -55,8 +55,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             Reuse::Oldest => place.idle.front()?,
         };
         let idle_for = wall.apart(self.entries.at(index).idle_since);
-        // With this one gone, `min_idle` would ask for another.
-        if idle_for >= self.care_after || place.idle.len() <= place.caps.min_idle {
+        // With this one gone, `min_idle` would ask for another, or somebody who starves for room
+        // among the idle ones has some.
+        let is_missed = place.idle.len() <= place.caps.min_idle || !self.budget.starved.is_empty();
+        if idle_for >= self.care_after || is_missed {
             return None;
         }
         self.lend(index, idle_for, wall)

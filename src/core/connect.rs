@@ -166,12 +166,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
-    /// The least recently used idle connection of an endpoint where nobody waits. The only one that
-    /// was opened ahead of need is left to be found, as long as somebody is about to look.
+    /// The least recently used idle connection of an endpoint where nobody waits.
     pub(crate) fn spare(&self) -> Option<u32> {
         self.budget.idle.iter(&self.entries).find(|&index| {
             let place = self.endpoints.at(self.entries.at(index).endpoint);
-            place.waiters.is_empty() && (place.watchers.is_empty() || place.open() > 1)
+            place.waiters.is_empty() && !place.is_about_to_be_found()
         })
     }
 

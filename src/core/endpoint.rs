@@ -174,6 +174,12 @@ impl<W> EndpointCore<W> {
         self.idle.len() + self.in_use + self.checking
     }
 
+    /// The one connection that somebody asked to have opened ahead of need is there, and he was told
+    /// and is about to look. Nobody waits here for anything more.
+    pub(crate) fn is_about_to_be_found(&self) -> bool {
+        !self.watchers.is_empty() && self.open() == 1 && self.warm_target == 1
+    }
+
     /// Nothing at all happens here, nor is about to.
     pub(crate) fn is_unused(&self) -> bool {
         self.total() == 0

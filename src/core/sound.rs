@@ -237,8 +237,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         for index in self.budget.idle.iter(&self.entries) {
             let theirs = self.entries.at(index).endpoint;
             let place = self.endpoints.at(theirs);
-            let is_looked_for = place.open() == 1 && !place.watchers.is_empty();
-            let is_wanted = !place.waiters.is_empty() || is_looked_for;
+            let is_wanted = !place.waiters.is_empty() || place.is_about_to_be_found();
             assert!(is_wanted, "{ready} starves while {theirs} keeps one idle that nobody wants");
         }
     }

@@ -199,8 +199,11 @@ impl Read for TcpStream {
                     return Err(Errno::CONNRESET);
                 }
                 if socket.inbox.is_empty() {
-                    let may_block = !socket.has_ended && !socket.is_nonblocking;
-                    return Ok(if may_block { None } else { Some(0) });
+                    return match (socket.has_ended, socket.is_nonblocking) {
+                        (true, _) => Ok(Some(0)),
+                        (false, true) => Err(Errno::AGAIN),
+                        (false, false) => Ok(None),
+                    };
                 }
                 let read = socket.inbox.read(buf).unwrap_or(0);
                 socket.is_read();

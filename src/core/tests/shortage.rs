@@ -294,3 +294,29 @@ fn who_opens_ahead_of_need_waits_for_room_that_idle_connections_of_others_have()
     world.connect_ok(A);
     assert_eq!(world.core.warmth(A), (1, false));
 }
+
+#[test]
+fn who_opens_several_ahead_of_need_does_not_keep_a_caller_elsewhere_waiting() {
+    let mut world = World::new(Limits { max_total: 2, ..limits() });
+    world.warm(A, 2, Mail(900));
+    world.connect_ok(A);
+    assert_eq!(world.counts(A).connecting, 1, "the second hangs");
+    let waiter = world.wait(B);
+    assert_eq!((world.closed_for(CloseReason::MadeRoom), world.counts(B).connecting), (1, 1));
+    world.connect_ok(B);
+    world.granted(waiter);
+}
+
+#[test]
+fn a_checkout_makes_room_for_who_opens_ahead_of_need_elsewhere() {
+    let mut world = World::new(Limits { max_idle: 1, ..limits() });
+    world.idle(B, 1);
+    world.warm(A, 1, Mail(900));
+    assert_eq!((world.core.warmth(A), world.connects.len()), ((0, true), 0));
+    let wall = world.now.wall;
+    let fast = world.run(&mut |core, _| core.checkout(B, wall).is_some());
+    assert!(!fast, "there is more to think about");
+    let held = world.take(B);
+    assert_eq!(world.counts(A).connecting, 1);
+    world.give_back(held);
+}

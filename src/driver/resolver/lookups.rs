@@ -58,7 +58,6 @@ impl LookUps {
     /// From now on the reaper sees to it that none is in the way of others for ever.
     pub(crate) fn admit_to(&self, reaper: &Arc<Reaper>) {
         let ward: Weak<dyn Ward> = Arc::<Watch>::downgrade(&self.watch);
-        self.watch.bell.get_or_init(|| reaper.admit(ward));
         let watch = Arc::downgrade(&self.watch);
         self.watch.crew.when_short(move || {
             let watch = watch.upgrade();
@@ -66,6 +65,7 @@ impl LookUps {
                 bell.ring();
             }
         });
+        self.watch.bell.get_or_init(|| reaper.admit(ward));
     }
 
     /// Has a thread look something up.

@@ -106,7 +106,8 @@ mod cli {
         });
         let failed = std::mem::take(&mut *failed.lock());
         let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
-        println!("result: sim_seeds {} seeds", count(&tally.played) + failed.len() as u64);
+        let tried = next.load(Ordering::Relaxed).min(end) - options.first;
+        println!("result: sim_seeds {tried} seeds");
         println!("result: sim_violations {} seeds", failed.len());
         println!("result: sim_checkouts {} checkouts", count(&tally.checkouts));
         println!("result: sim_faults {} faults", count(&tally.faults));
@@ -119,7 +120,13 @@ mod cli {
         let Some(first) = failed.iter().min_by_key(|failed| failed.script.seed) else {
             return ExitCode::SUCCESS;
         };
-        replay(first.script.seed, true)
+        if replay(first.script.seed, true) == ExitCode::SUCCESS {
+            println!(
+                "it did not fail again, so it depends on more than its seed: {}",
+                first_line(first)
+            );
+        }
+        ExitCode::FAILURE
     }
 
     fn first_line(failed: &Failed) -> &str {
