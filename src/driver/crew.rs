@@ -4,13 +4,15 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::clock::Deadline;
+use crate::clock::{Deadline, Stamp};
 use crate::driver::roster::Roster;
-use crate::shared::guarded;
+use crate::shared::drop_guarded;
 use crate::sync::{self, Arc, AtomicBool, Condvar, Mutex, MutexGuard, OnceLock, Ordering};
 
 /// A thread without work ends after this.
 const IDLE_FOR: Duration = Duration::from_secs(10);
+/// Threads that could not be started are tried again after this.
+const AFTER_SHORTAGE: Duration = Duration::from_millis(100);
 
 /// Threads on demand. Cloning makes a second handle to the same crew.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ struct Inner {
     ended: Condvar,
     /// Has somebody [try again](Crew::retry) later.
     alarm: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// The last thread could not be started, and that was said.
+    is_refused: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +100,8 @@ impl Crew {
     pub(crate) fn new(name: String) -> Self {
         let state = Mutex::new(State::default());
         let (work, ended) = (Condvar::new(), Condvar::new());
-        Self(Arc::new(Inner { name, state, work, ended, alarm: OnceLock::new() }))
+        let (alarm, is_refused) = (OnceLock::new(), AtomicBool::new(false));
+        Self(Arc::new(Inner { name, state, work, ended, alarm, is_refused }))
     }
 
     /// Names whom to alarm when jobs wait because no thread could be started: it is to
@@ -168,11 +173,12 @@ impl Crew {
         self.0.work.notify_all();
     }
 
-    /// Tries once more to start a thread for jobs that wait because none could be started; true if
-    /// they wait on.
-    pub(crate) fn retry(&self) -> bool {
+    /// Tries once more to start a thread for jobs that wait because none could be started. Returns
+    /// when to try again, if they wait on.
+    pub(crate) fn retry(&self, now: Stamp) -> Stamp {
         let mut state = self.0.state.lock();
-        std::mem::take(&mut state.is_short) && !Inner::try_to_staff(&self.0, state)
+        let waits_on = std::mem::take(&mut state.is_short) && !Inner::try_to_staff(&self.0, state);
+        if waits_on { now.plus(AFTER_SHORTAGE) } else { Stamp::MAX }
     }
 
     /// Waits until no thread does anything for `pool`, nor is to; false if the deadline came first.
@@ -231,14 +237,19 @@ impl Inner {
         }
         let inner = Arc::clone(this);
         match sync::spawn(name, move || Self::work_until_idle(&inner)) {
-            Ok(_detached) => true,
+            Ok(_detached) => {
+                this.is_refused.store(false, Ordering::Relaxed);
+                true
+            }
             Err(error) => !this.is_left_short(&error),
         }
     }
 
     /// Others will come to the jobs, if there are any, and not all of them hang. True if some wait.
     fn is_left_short(&self, error: &io::Error) -> bool {
-        log::warn!("could not start a thread of the crew: {error}");
+        let is_known = self.is_refused.swap(true, Ordering::Relaxed);
+        let level = if is_known { log::Level::Debug } else { log::Level::Warn };
+        log::log!(level, "could not start a thread of the crew: {error}");
         let mut state = self.state.lock();
         state.threads -= 1;
         state.starting -= 1;
@@ -315,13 +326,6 @@ impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut debug = f.debug_struct("Inner");
         debug.field("name", &self.name).field("state", &self.state).finish_non_exhaustive()
-    }
-}
-
-/// Drops what may be somebody else's.
-pub(crate) fn drop_guarded<T>(value: T) {
-    if let Err(panic) = guarded(|| drop(value)) {
-        log::error!("the drop of a key, a connector or an error panicked: {panic}");
     }
 }
 

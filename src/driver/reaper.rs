@@ -12,8 +12,6 @@ use crate::sync::{self, Arc, AtomicBool, Mutex, Ordering, Parker, Unparker, Weak
 
 /// A look that panics, in the drop of a user's value say, is not repeated at once.
 const AFTER_PANIC: Duration = Duration::from_millis(100);
-/// Threads that could not be started are tried again after this.
-pub(crate) const AFTER_SHORTAGE: Duration = Duration::from_millis(100);
 
 /// What other threads have of the reaper.
 #[derive(Debug)]
@@ -100,8 +98,8 @@ impl Reaper {
 
     /// Looks after all pools where something is due; returns when something will be, in any.
     fn look(&self, crew: &Crew, stop: &AtomicBool) -> Stamp {
-        let is_short = crew.retry();
         let now = clock::mono();
+        let retry_at = crew.retry(now);
         let is_due = |round: &&Round| round.bell.swap(false, Ordering::AcqRel) || round.next <= now;
         let due: Vec<_> = {
             let rounds = self.rounds.lock();
@@ -123,8 +121,7 @@ impl Reaper {
             }
         }
         let rounds = self.rounds.lock();
-        let next = rounds.iter().map(|round| round.next).min().unwrap_or(Stamp::MAX);
-        if is_short { next.min(now.plus(AFTER_SHORTAGE)) } else { next }
+        rounds.iter().map(|round| round.next).fold(retry_at, Stamp::min)
     }
 }
 

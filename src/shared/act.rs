@@ -10,7 +10,7 @@ use crate::core::{Action, Closing, Effects, Token};
 use crate::error::{ConnectFailure, Error, Phase};
 use crate::observe::{CloseReason, Closed};
 use crate::shared::seat::{Mailbox, Reply};
-use crate::shared::{Boxed, Event, Home, Shared, guarded};
+use crate::shared::{Boxed, Event, Home, Shared, drop_guarded, guarded};
 use crate::sync::{self, Arc, Ordering};
 use crate::sys::{self, OwnedFd};
 
@@ -145,21 +145,19 @@ impl<C: Connector> Shared<C> {
     /// Drops a failure, and with the last of it the connector's own error: not where nothing may
     /// block.
     pub(super) fn forget_failure(&self, failure: Arc<ConnectFailure>) {
+        // Of a plain pool's, only what a resolver says is somebody else's.
+        if self.is_plain && failure.phase != Phase::Resolve {
+            drop(failure);
+        } else if let Some(last) = Arc::into_inner(failure) {
+            self.let_go_of(last);
+        }
+    }
+
+    /// Drops what may be somebody else's, where that may take its time.
+    pub(super) fn let_go_of(&self, what: impl Send + 'static) {
         match self.hands() {
-            // Of a plain pool's, only what a resolver says is somebody else's.
-            Some(hands)
-                if sync::must_not_block()
-                    && (!self.is_plain || failure.phase == Phase::Resolve) =>
-            {
-                if let Some(last) = Arc::into_inner(failure) {
-                    hands.let_go(Box::new(last));
-                }
-            }
-            _ => {
-                if let Err(panic) = guarded(|| drop(failure)) {
-                    log::error!("the drop of a connector's error panicked: {panic}");
-                }
-            }
+            Some(hands) if sync::must_not_block() => hands.let_go(Box::new(what)),
+            _ => drop_guarded(what),
         }
     }
 

@@ -19,6 +19,13 @@ pub(crate) fn guarded<R>(call: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| panic_message(&*panic))
 }
 
+/// Drops what may be somebody else's.
+pub(crate) fn drop_guarded<T>(value: T) {
+    if let Err(panic) = guarded(|| drop(value)) {
+        log::error!("the drop of a key, a connector or an error panicked: {panic}");
+    }
+}
+
 #[cold]
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();

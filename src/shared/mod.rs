@@ -15,7 +15,7 @@ mod tests;
 mod wait;
 mod watch;
 
-pub(crate) use self::judge::{Unfit, guarded};
+pub(crate) use self::judge::{Unfit, drop_guarded, guarded};
 pub(crate) use self::seat::Desk;
 pub(crate) use self::wait::Asked;
 pub(crate) use self::watch::{Since, Watched, Watcher};

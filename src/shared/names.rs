@@ -7,8 +7,8 @@ use crate::connector::Connector;
 use crate::core::{Effects, Fate};
 use crate::error::Error;
 use crate::key::Name;
-use crate::shared::{Home, Shared, guarded};
-use crate::sync::{self, Arc, AtomicU32};
+use crate::shared::{Home, Shared, drop_guarded, guarded};
+use crate::sync::{Arc, AtomicU32};
 use crate::sys::{HashMap, HashSet};
 
 /// Texts remembered for one endpoint; more are parsed each time.
@@ -248,18 +248,6 @@ impl<C: Connector> Shared<C> {
         swept
     }
 
-    /// Drops what may be somebody else's, where that may take its time.
-    fn let_go_of(&self, what: impl Send + 'static) {
-        match self.hands() {
-            Some(hands) if sync::must_not_block() => hands.let_go(Box::new(what)),
-            _ => {
-                if let Err(panic) = guarded(|| drop(what)) {
-                    log::error!("the drop of a key or an error panicked: {panic}");
-                }
-            }
-        }
-    }
-
     /// Refuses new endpoints and lets go of all: homes hold the pool, and the pool held them.
     pub(crate) fn forget_all(&self) {
         let mut names = self.names.write();
@@ -267,9 +255,7 @@ impl<C: Connector> Shared<C> {
         let by_text = std::mem::take(&mut names.by_text);
         let by_key = std::mem::take(&mut names.by_key);
         drop(names);
-        if let Err(panic) = guarded(|| drop((by_text, by_key))) {
-            log::error!("the drop of a key panicked: {panic}");
-        }
+        drop_guarded((by_text, by_key));
     }
 
     /// Whether anybody but the tables holds the endpoint at `place`.

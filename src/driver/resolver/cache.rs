@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::clock::Stamp;
 use crate::connector::Resolved;
-use crate::driver::crew::{Mark, drop_guarded};
+use crate::driver::crew::Mark;
 use crate::driver::resolver::Cause;
+use crate::shared::drop_guarded;
 use crate::sync::Arc;
 use crate::sys::HashMap;
 

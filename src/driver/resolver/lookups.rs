@@ -2,11 +2,12 @@
 
 use crate::clock::{self, Stamp};
 use crate::core::{Cut, Notice};
-use crate::driver::crew::{Crew, Fate, Job, Kind, Mark, drop_guarded};
-use crate::driver::reaper::{AFTER_SHORTAGE, Bell, Reaper};
+use crate::driver::crew::{Crew, Fate, Job, Kind, Mark};
+use crate::driver::reaper::{Bell, Reaper};
 use crate::driver::resolver::cache::HUNG_AFTER;
 use crate::driver::roster::MOST_LOOK_UPS;
 use crate::driver::watch::Ward;
+use crate::shared::drop_guarded;
 use crate::sync::{self, Arc, Mutex, OnceLock, Weak};
 
 /// Look-ups that may be out, hung, beside those that count.
@@ -144,8 +145,7 @@ impl Ward for Watch {
         let now = clock::mono();
         self.replace_hung(now);
         let relief_at = self.running.lock().relief_at().unwrap_or(Stamp::MAX);
-        let is_short = self.crew.retry();
-        if is_short { relief_at.min(now.plus(AFTER_SHORTAGE)) } else { relief_at }
+        relief_at.min(self.crew.retry(now))
     }
 }
 

@@ -13,10 +13,10 @@ use std::time::Duration;
 use crate::clock;
 use crate::connector::{Resolve, Resolved, ask_system};
 use crate::driver::connects::Key;
-use crate::driver::crew::{Fate, drop_guarded};
+use crate::driver::crew::Fate;
 use crate::driver::resolver::cache::{Cache, LookUp, Times};
 use crate::error::{BoxError, is_shortage};
-use crate::shared::guarded;
+use crate::shared::{drop_guarded, guarded};
 use crate::sync::{Arc, Mutex};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(60);
