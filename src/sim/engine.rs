@@ -57,8 +57,7 @@ pub struct Failure {
 
 /// What a panic carries that belongs to the script.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "a marker")]
-pub struct Expected;
+struct Expected;
 
 shuttle::thread_local! {
     static UNWINDING: Cell<bool> = Cell::new(false);

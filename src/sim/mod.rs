@@ -8,7 +8,9 @@
 //!
 //! * [`engine`] runs a body under a scheduler, and moves time on when nobody can run;
 //! * [`threads`] holds what `sync` takes from the system otherwise: each use of a lock, a channel
-//!   or an atomic is a point at which another thread may go on;
+//!   or an atomic is a point at which another thread may go on. `Arc` and `OnceLock` are those of
+//!   the standard library, and no such points; atomics know no weaker order than the strongest, so
+//!   what a weaker one breaks is for other tools to find;
 //! * [`net`] is the network, with hosts that misbehave as they are told; [`os`] shows it to the
 //!   crate as descriptors, sockets and a poll.
 //!
@@ -22,7 +24,7 @@ pub mod threads;
 mod world;
 
 pub use self::engine::{
-    Config, Expected, Failure, JoinHandle, join, panic_in_call, run, sleep, spawn, survive, unwind,
+    Config, Failure, JoinHandle, join, panic_in_call, run, sleep, spawn, survive, unwind,
     violation, wait_for_ever,
 };
 pub use self::world::{

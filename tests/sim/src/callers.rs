@@ -11,6 +11,7 @@ use crate::kit::{Kit, READ_TIMEOUT, frame};
 use crate::play::Stage;
 use crate::runs::Told;
 use crate::script::{Act, End, Kind, Reach};
+use crate::stopwatch::Stopwatch;
 use crate::watch::{Begun, Watch};
 
 /// Somebody who uses the pool.
@@ -242,9 +243,9 @@ impl<K: Kit> Caller<K> {
     /// One request; its answer is its own, or there is none.
     fn exchange(&mut self, conn: &mut Conn<K>) -> bool {
         let frame = self.next_frame();
-        let (began, starved) = (sim::now(), sim::starved());
+        let stopwatch = Stopwatch::start();
         let answered = K::exchange(conn, frame);
-        let took = Duration::from_nanos(sim::now() - began - (sim::starved() - starved));
+        let took = stopwatch.took();
         if took > 4 * READ_TIMEOUT {
             violation(format!("a read with a time-out of {READ_TIMEOUT:?} took {took:?}"));
         }

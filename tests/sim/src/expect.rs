@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use warmline::sim::net::{Accepts, Manners, end_connections, set_host};
-use warmline::sim::{self, JoinHandle, now, starved, violation};
+use warmline::sim::{self, JoinHandle, violation};
 use warmline::{CloseReason, Endpoint, ErrorKind, PooledConn, Request, Stats};
 
 use crate::kit::{Kit, address, frame, place};
 use crate::play::{CALM, ELSEWHERE, Site, Stage};
 use crate::script::{Happening, Kind, Naming, Reach};
+use crate::stopwatch::Stopwatch;
 
 /// Nobody answers there.
 pub fn silent() -> Manners {
@@ -20,27 +21,11 @@ pub fn silent() -> Manners {
 /// An endpoint of a pool, and which host it is.
 type Named<K> = (usize, Endpoint<<K as Kit>::Connector>);
 
-/// How long something takes, but for what threads were kept from running.
-struct Watchdog {
-    began: u64,
-    starved: u64,
-}
-
-impl Watchdog {
-    fn start() -> Self {
-        Self { began: now(), starved: starved() }
-    }
-
-    fn took(&self) -> Duration {
-        Duration::from_nanos((now() - self.began).saturating_sub(starved() - self.starved))
-    }
-}
-
 /// Waits for something that must come about.
 fn expect_soon(within: Duration, what: &str, is_so: impl Fn() -> bool) {
-    let watchdog = Watchdog::start();
+    let stopwatch = Stopwatch::start();
     while !is_so() {
-        if watchdog.took() > within {
+        if stopwatch.took() > within {
             violation(format!("not so after {within:?}: {what}"));
             return;
         }
@@ -146,11 +131,9 @@ impl<K: Kit> Stage<K> {
             self.expect_service(*host, endpoint);
         }
         site.pool.evict_all();
-        if let Ok(conn) = endpoint.get_timeout(Duration::from_secs(1)) {
-            let peer = K::peer(&conn);
-            if peer != Some(address(ELSEWHERE + *host)) {
-                violation(format!("host {host} has moved, and connections lead to {peer:?}"));
-            }
+        match endpoint.get_timeout(Duration::from_secs(1)).map(|conn| K::peer(&conn)) {
+            Ok(Some(peer)) if peer == address(ELSEWHERE + *host) => {}
+            other => violation(format!("host {host} has moved, and connections lead to {other:?}")),
         }
         *self.naming.lock() = Naming::Well;
     }
@@ -172,20 +155,20 @@ impl<K: Kit> Stage<K> {
         endpoint.evict();
         // Until what was begun before, when it may have been silent, has ended.
         sim::sleep(settings.connect_timeout + Duration::from_millis(100));
-        let watchdog = Watchdog::start();
+        let stopwatch = Stopwatch::start();
         let outcome = endpoint.get_timeout(Duration::from_secs(10));
-        let took = watchdog.took();
+        let took = stopwatch.took();
         match outcome {
             Err(error)
                 if error.kind() == ErrorKind::Connect && took < Duration::from_millis(100) => {}
             Err(error) => violation(format!("refused, and told after {took:?}: {error}")),
             Ok(_) => violation("connected to nobody"),
         }
-        let watchdog = Watchdog::start();
+        let stopwatch = Stopwatch::start();
         if endpoint.warm(1, Duration::from_secs(10)).is_ok() {
             violation("opened ahead of need, where nobody listens");
         }
-        let took = watchdog.took();
+        let took = stopwatch.took();
         if took > Duration::from_millis(500) {
             violation(format!("nobody listens, and to warm up takes {took:?}"));
         }
@@ -221,9 +204,9 @@ impl<K: Kit> Stage<K> {
         endpoint.evict();
         self.be_short_of_threads(|| {
             endpoint.evict();
-            let watchdog = Watchdog::start();
+            let stopwatch = Stopwatch::start();
             let outcome = endpoint.get_timeout(Duration::from_secs(10));
-            let took = watchdog.took();
+            let took = stopwatch.took();
             let is_quick = took < Duration::from_millis(100);
             match outcome {
                 Err(error) if error.kind() == ErrorKind::Connect && is_quick => {}
@@ -248,7 +231,7 @@ impl<K: Kit> Stage<K> {
             held.extend(endpoint.get_timeout(Duration::from_secs(1)).ok());
         }
         self.be_short_of_threads(|| {
-            let ask = |(host, _): &Named<K>| site.pool.request(&self.key(*host)).ok();
+            let ask = |(host, _): &Named<K>| self.asked(site, *host);
             let requests: Vec<Request<K::Connector>> = rest.filter_map(ask).collect();
             held.into_iter().for_each(PooledConn::discard);
             for request in requests {
@@ -294,12 +277,17 @@ impl<K: Kit> Stage<K> {
         }
         set_host(self.place(host), silent());
         site.pool.evict_all();
-        let Ok(request) = site.pool.request(&self.key(host)) else { return };
+        let Some(request) = self.asked(site, host) else { return };
         sim::sleep(Duration::from_millis(20));
         set_host(self.place(host), CALM);
         if request.receiver().recv_timeout(Duration::from_secs(1)).is_err() {
             violation("a listener has room again, and nobody has noticed");
         }
+    }
+
+    fn asked(&self, site: &Site<K>, host: usize) -> Option<Request<K::Connector>> {
+        let asked = site.pool.request(&self.key(host));
+        asked.map_err(|error| violation(format!("host {host} cannot be asked for: {error}"))).ok()
     }
 
     /// The pool ends while it connects, and somebody waits for that.
@@ -310,7 +298,7 @@ impl<K: Kit> Stage<K> {
         }
         set_host(self.place(0), silent());
         site.pool.evict_all();
-        let Ok(request) = site.pool.request(&self.key(0)) else { return };
+        let Some(request) = self.asked(site, 0) else { return };
         sim::sleep(Duration::from_millis(2));
         site.pool.close();
         let answer = request.receiver().recv_timeout(Duration::from_secs(1));
@@ -339,13 +327,13 @@ impl<K: Kit> Stage<K> {
         }))
     }
 
-    /// The pool is drained, begun at that time: nothing of it is left, and it did not take long.
-    pub(crate) fn expect_drained(&self, began: u64, descriptors: usize) {
+    /// The pool is drained: nothing of it is left, and it did not take long.
+    pub(crate) fn expect_drained(&self, took: Duration, descriptors: usize) {
         if !self.script.returns() || self.sites.len() > 1 {
             return; // it waits for those that return, and not for ever; or there is more
         }
-        if now() > began + 10_000_000_000 {
-            violation("draining took too long");
+        if took > Duration::from_secs(10) {
+            violation(format!("draining took {took:?}"));
         }
         let (alive, busy) = (self.kit.alive(), self.kit.busy());
         if alive + busy > 0 {

@@ -17,4 +17,5 @@ pub mod run;
 mod runs;
 pub mod script;
 pub mod shrink;
+mod stopwatch;
 mod watch;

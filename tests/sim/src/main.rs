@@ -116,7 +116,7 @@ mod cli {
         println!("result: sim_virtual_time {} s", count(&tally.millis) / 1_000);
         println!("result: sim_time {:.1} s", began.elapsed().as_secs_f64());
         let (first, jobs) = (options.first, options.jobs);
-        println!("config: seeds {first} to {}, {jobs} at a time", end - 1);
+        println!("config: from seed {first} on, {jobs} at a time");
         let Some(first) = failed.iter().min_by_key(|failed| failed.script.seed) else {
             return ExitCode::SUCCESS;
         };

@@ -15,6 +15,7 @@ use crate::callers::Caller;
 use crate::expect::silent;
 use crate::kit::{Foreign, Kit, Plain, address, empty, frame, place};
 use crate::script::{Happening, Kind, Naming, Reach, Script};
+use crate::stopwatch::Stopwatch;
 use crate::watch::Watch;
 
 /// Once nothing is wrong any more, each endpoint serves again within this.
@@ -308,10 +309,10 @@ impl<K: Kit> Stage<K> {
         if guest.is_none() {
             self.expect_quick_end(site);
         }
-        let (began, starved) = (now(), sim::starved());
+        let stopwatch = Stopwatch::start();
         let drained = site.pool.drain(Deadline::after(Duration::from_secs(120)));
-        let descriptors = sim::survey().descriptors;
-        self.expect_drained(began + sim::starved() - starved, descriptors);
+        let (took, descriptors) = (stopwatch.took(), sim::survey().descriptors);
+        self.expect_drained(took, descriptors);
         let stats = site.pool.stats();
         if let Err(error) = drained {
             violation(format!("not drained: {error}; {stats:?}"));

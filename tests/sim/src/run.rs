@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use warmline::sim::net::{Manners, Place, set_host};
 use warmline::sim::{self, Config, Failure, survey};
 
+use crate::kit::address;
 use crate::play::play;
 use crate::script::{Pace, Script};
 
@@ -70,6 +72,22 @@ pub fn play_all(
         let script = current.lock().clone().expect("one was run");
         Box::new(Failed { script, failure })
     })
+}
+
+/// Runs this body in a simulation, once, where the first host is calm.
+///
+/// # Errors
+///
+/// How it failed.
+pub fn simulate(body: impl Fn() + Send + Sync + 'static) -> Result<(), Failure> {
+    let mut once = Some(Config::new(1));
+    sim::run(
+        move || once.take(),
+        move |_| {
+            set_host(Place::Address(address(0)), Manners::calm());
+            body();
+        },
+    )
 }
 
 /// Plays one script; `None` if all was well.

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use warmline::sim::{now, starved, survey, trace, violation};
+use warmline::sim::{now, trace, violation};
 use warmline::{Error, ErrorKind};
 
 use crate::script::Script;
+use crate::stopwatch::Stopwatch;
 
 /// Threads are not quite at the same time, though none lags for longer than this.
 const SLACK: Duration = Duration::from_millis(1);
@@ -37,7 +38,7 @@ struct Books {
     /// How many of each host, and the most that it was ever allowed.
     held: Vec<usize>,
     most: Vec<usize>,
-    /// Who waits for which host, by number: since when, and how much had been starved then.
+    /// Who waits for which host, by number, and since when.
     waiting: BTreeMap<u64, Waiting>,
     count: u64,
     served: u64,
@@ -47,8 +48,7 @@ struct Books {
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     host: usize,
-    since: u64,
-    starved: u64,
+    since: Stopwatch,
     /// Somebody came first who came later, and when: no wrong if this one has its own by then.
     passed_over: Option<(u64, u64)>,
 }
@@ -59,16 +59,14 @@ struct Waiting {
 pub struct Begun {
     number: u64,
     host: usize,
-    at: u64,
-    starved: u64,
-    /// Threads that could not be started, so far.
-    refused: u64,
+    since: Stopwatch,
 }
 
 impl Begun {
+    /// When it was begun, in nanoseconds.
     #[must_use]
     pub fn at(&self) -> u64 {
-        self.at
+        self.since.began()
     }
 }
 
@@ -77,9 +75,8 @@ impl Books {
     fn leaves(&mut self, begun: &Begun) {
         let Some(waiting) = self.waiting.remove(&begun.number) else { return };
         let Some((at, other)) = waiting.passed_over else { return };
-        let starved = starved() - waiting.starved;
-        if now() > at + GRACE + starved {
-            let waited = Duration::from_nanos(now() - begun.at);
+        if now() > at + GRACE + waiting.since.starved() {
+            let waited = begun.since.elapsed();
             let (number, host) = (begun.number, begun.host);
             violation(format!(
                 "caller {number} waited {waited:?} for host {host}, and {other} came first"
@@ -121,9 +118,9 @@ impl Watch {
     pub fn begin(&self, host: usize) -> Begun {
         let mut books = self.books.lock();
         books.count += 1;
-        let (number, at, starved) = (books.count, now(), starved());
-        books.waiting.insert(number, Waiting { host, since: at, starved, passed_over: None });
-        Begun { number, host, at, starved, refused: survey().refused_threads }
+        let (number, since) = (books.count, Stopwatch::start());
+        books.waiting.insert(number, Waiting { host, since, passed_over: None });
+        Begun { number, host, since }
     }
 
     /// It ended without a connection, within its time and for a reason that can be.
@@ -158,12 +155,11 @@ impl Watch {
         books.leaves(begun);
         let fair_after = self.fair_after + SLACK;
         for other in books.waiting.values_mut() {
-            let waited = Duration::from_nanos(now() - other.since);
-            let starved = Duration::from_nanos(starved() - other.starved);
             // It stood in the queue when this one came, however slow it was to get there.
-            let came_later = begun.starved.saturating_sub(other.starved) + other.since + GRACE;
-            let is_later = other.host == begun.host && begun.at > came_later;
-            if is_later && waited > fair_after + starved && other.passed_over.is_none() {
+            let slowness = other.since.starved().saturating_sub(begun.since.starved());
+            let came_later = begun.at() > other.since.began() + slowness + GRACE;
+            let is_later = other.host == begun.host && came_later;
+            if is_later && other.since.took() > fair_after && other.passed_over.is_none() {
                 other.passed_over = Some((now(), begun.number));
             }
         }
@@ -215,11 +211,9 @@ impl Watch {
     }
 
     fn in_time(&self, begun: &Begun, timeout: Option<Duration>) -> Duration {
-        let took = Duration::from_nanos(now() - begun.at);
-        let starved = Duration::from_nanos(starved() - begun.starved);
-        // With no thread to be had, a caller closes connections itself, which may take its time.
-        let had_threads = survey().refused_threads == begun.refused;
-        if had_threads && timeout.is_some_and(|timeout| took > timeout + SLACK + starved) {
+        let (took, waited) = (begun.since.elapsed(), begun.since.took());
+        let is_late = timeout.is_some_and(|timeout| waited > timeout + SLACK);
+        if is_late && begun.since.had_threads() {
             violation(format!("waited {took:?} of {timeout:?} for host {}", begun.host));
         }
         took

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use simulation::kit::address;
 use simulation::play::expect_nothing_left;
-use simulation::run::{Failed, play_one};
+use simulation::run::{Failed, play_one, simulate};
 use simulation::script::{Act, End, Happening, Host, Kind, Reach, Script};
 use simulation::shrink::{shrink, shrink_failing};
+use warmline::sim;
 use warmline::sim::net::{Accepts, Manners, Place, set_host};
-use warmline::sim::{self, Config};
 use warmline::{Pool, TcpConnector};
 
 /// A script of few words that fails: its host answers everybody else's question.
@@ -70,15 +70,7 @@ fn what_the_failure_needs_is_kept() {
 
 /// Why a simulation of this body fails.
 fn why(body: impl Fn() + Send + Sync + 'static) -> String {
-    let mut once = Some(Config::new(1));
-    let result = sim::run(
-        move || once.take(),
-        move |_| {
-            set_host(Place::Address(address(0)), Manners::calm());
-            body();
-        },
-    );
-    result.map_or_else(|failure| failure.why.join("; "), |()| "nothing".to_owned())
+    simulate(body).map_or_else(|failure| failure.why.join("; "), |()| "nothing".to_owned())
 }
 
 fn pool() -> Pool<TcpConnector> {

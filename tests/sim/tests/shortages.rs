@@ -4,24 +4,19 @@
 
 use std::time::Duration;
 
-use simulation::kit::{Foreign, Kit, address};
+use simulation::kit::{Foreign, Kit};
 use simulation::play::expect_nothing_left;
+use simulation::run::simulate;
 use simulation::script::{Reach, Temper};
-use warmline::sim::net::{Manners, Place, set_host};
-use warmline::sim::{self, Config, survey};
+use warmline::sim::{self, survey};
 use warmline::{CloseReason, Deadline, Pool};
 
 fn play(body: impl Fn() + Send + Sync + 'static) {
-    let mut once = Some(Config::new(1));
-    let result = sim::run(
-        move || once.take(),
-        move |_| {
-            set_host(Place::Address(address(0)), Manners::calm());
-            body();
-            expect_nothing_left();
-        },
-    );
-    if let Err(failure) = result {
+    let played = simulate(move || {
+        body();
+        expect_nothing_left();
+    });
+    if let Err(failure) = played {
         panic!("{:#?}", failure.why);
     }
 }
