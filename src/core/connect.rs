@@ -51,7 +51,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// What is opened to be kept must find room among the idle ones, or it would be closed and
     /// opened for ever.
-    fn has_idle_room(&self) -> bool {
+    pub(crate) fn has_idle_room(&self) -> bool {
         self.budget.idle.len() + self.budget.attempts.len() < self.limits.max_idle
     }
 
@@ -78,11 +78,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if self.keeps_pace(endpoint, now, fx) {
             return false;
         }
-        if self.budget.attempts.len() >= self.limits.max_connecting_total {
-            self.starve(endpoint, now.mono);
-            return false;
-        }
-        if !is_unserved && !self.has_idle_room() {
+        let is_full = self.budget.attempts.len() >= self.limits.max_connecting_total;
+        if is_full || (!is_unserved && !self.has_idle_room()) {
             self.starve(endpoint, now.mono);
             return false;
         }

@@ -230,8 +230,16 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             let place = self.endpoints.at(**at);
             self.missing(place) > 0 && place.told == 0 && self.is_free_to_begin(place, now)
         };
+        let is_free = self.budget.permits.is_available();
+        let may_keep = |at: &&u32| {
+            let place = self.endpoints.at(**at);
+            let is_free_to_begin = self.is_free_to_begin(place, now) && !place.is_pausing(now.mono);
+            is_free_to_begin && self.wants_connect(**at)
+        };
+        let kept = starved.iter().find(may_keep).filter(|_| is_free && self.has_idle_room());
+        assert_eq!(kept, None, "starves for what is to be kept ready while there is room");
         let Some(&ready) = starved.iter().find(is_ready) else { return };
-        assert!(!self.budget.permits.is_available(), "{ready} starves while there is room");
+        assert!(!is_free, "{ready} starves while there is room");
         let is_left = self.budget.called_off == 0 && self.unwanted().is_some();
         assert!(!is_left, "{ready} starves while an attempt goes on that nobody wants");
         for index in self.budget.idle.iter(&self.entries) {

@@ -1,8 +1,7 @@
 //! The other half of the harness: the crew, the reaper, whoever sets limits and ends things.
 
-use super::world::{
-    Conn, Connecting, Held, Look, Mail, Out, Reply, Waiting, World, failure, millis, shortage,
-};
+use super::cause::{failure, shortage};
+use super::world::{Conn, Connecting, Held, Look, Mail, Out, Reply, Waiting, World, millis};
 use crate::clock::Stamp;
 use crate::config::Caps;
 use crate::core::{Cut, Manner, Notice, Stats, Token};

@@ -1,7 +1,8 @@
 //! Attempts that the event loop connects: taken up there, handed on to the crew, called off at
 //! their deadline or with the pool, and ended once, whatever comes of them.
 
-use super::world::{A, B, Connecting, Look, Mail, Reply, World, failure, limits, millis, shortage};
+use super::cause::{failure, shortage};
+use super::world::{A, B, Connecting, Look, Mail, Reply, World, limits, millis};
 use crate::clock::Stamp;
 use crate::config::Limits;
 use crate::core::entry::{Attempt, State};

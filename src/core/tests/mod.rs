@@ -7,6 +7,7 @@
 mod attempts;
 mod called_off;
 mod caps;
+mod cause;
 mod checkout;
 mod checks;
 mod crew;

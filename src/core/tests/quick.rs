@@ -11,26 +11,13 @@ fn takes(world: &mut World) -> Option<Held> {
     grant.map(|Grant { conn, lease }| Held { endpoint: A, conn, lease })
 }
 
-/// Returns a connection without thinking, if that will do; the other way if not.
-fn parks(world: &mut World, back: Held) -> bool {
-    let (token, wall, mut conn) = (back.lease.token, world.now.wall, Some(back.conn));
-    let parked = world.run(&mut |core, _| {
-        core.park(A, token, conn.take().expect("the transition runs once"), wall)
-    });
-    if let Err(conn) = parked {
-        world.check_in(token, conn);
-        return false;
-    }
-    true
-}
-
 #[test]
 fn with_one_idle_neither_a_checkout_nor_its_return_thinks() {
     let mut world = World::new(limits());
     world.idle(A, 1);
     let held = takes(&mut world).unwrap();
     assert!(takes(&mut world).is_none(), "there is only one");
-    assert!(parks(&mut world, held));
+    assert!(world.parks(held));
     assert_eq!((world.counts(A).idle, world.core.stats(A).checkouts()), (1, 2));
 }
 
@@ -66,8 +53,8 @@ fn a_return_is_thought_about_where_there_is_no_room_for_it() {
         if world.limits.max_idle > 1 {
             world.set_caps(A, caps);
         }
-        assert!(parks(&mut world, held.remove(0)));
-        assert!(!parks(&mut world, held.remove(0)));
+        assert!(world.parks(held.remove(0)));
+        assert!(!world.parks(held.remove(0)));
     }
 }
 
@@ -77,7 +64,7 @@ fn once_no_more_are_there_than_lowered_limits_allow_returns_are_quick_again() {
     let mut held = world.open(A, 3);
     let caps = Caps { max_per_endpoint: 2, max_idle_per_endpoint: 2, ..limits().caps() };
     world.set_caps(A, caps);
-    assert!(!parks(&mut world, held.remove(0)), "it is one too many");
-    assert!(parks(&mut world, held.remove(0)));
+    assert!(!world.parks(held.remove(0)), "it is one too many");
+    assert!(world.parks(held.remove(0)));
     assert_eq!(world.counts(A).total(), 2);
 }

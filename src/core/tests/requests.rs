@@ -1,9 +1,8 @@
 //! Requests, which cannot look by themselves: answered, in their turn, with whatever comes. And two
 //! more ways to wait: in a place that one had before, and through an outage.
 
-use super::world::{
-    A, B, Got, Held, Look, Mail, Reply, Waiting, World, failure, limits, millis, room_for,
-};
+use super::cause::failure;
+use super::world::{A, B, Got, Held, Look, Mail, Reply, Waiting, World, limits, millis, room_for};
 use crate::clock::Stamp;
 use crate::config::Limits;
 use crate::core::{Manner, Outcome, Refusal, Terms};

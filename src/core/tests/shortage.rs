@@ -1,7 +1,8 @@
 //! This process runs out of descriptors, or the like: idle connections elsewhere make room, and
 //! nothing goes round in circles.
 
-use super::world::{A, B, C, Look, Mail, World, failure, limits, millis, room_for};
+use super::cause::failure;
+use super::world::{A, B, C, Look, Mail, World, limits, millis, room_for};
 use crate::config::Limits;
 use crate::core::{Refusal, Token};
 use crate::error::{ConnectFailure, Failure, Phase};

@@ -1,7 +1,7 @@
 //! More endpoints than connections: everybody progresses, and reuse survives.
 
 use super::world::{A, B, C, Held, Look, Mail, World, limits, millis};
-use crate::config::Limits;
+use crate::config::{Caps, Limits};
 use crate::observe::CloseReason;
 
 #[test]
@@ -257,7 +257,49 @@ fn warming_that_got_no_room_leaves_no_trace() {
     let held = world.open(A, 1).remove(0);
     world.warm(B, 1, Mail(900));
     world.cool(B, Mail(900));
-    let (wall, token, mut conn) = (world.now.wall, held.lease.token, Some(held.conn));
-    let parked = world.run(&mut |core, _| conn.take().map(|conn| core.park(A, token, conn, wall)));
-    assert!(matches!(parked, Some(Ok(()))), "returns elsewhere are as fast as before");
+    assert!(world.parks(held), "returns elsewhere are as fast as before");
+}
+
+#[test]
+fn who_was_served_goes_behind_the_others_with_those_who_wait_at_the_same_place() {
+    let mut world = World::new(Limits { max_total: 2, ..limits() });
+    let (mine, theirs) = (world.open(A, 1).remove(0), world.open(C, 1).remove(0));
+    let first = world.wait(A);
+    world.wait(A);
+    world.wait(B);
+    world.give_back(mine);
+    assert!(matches!(world.look(first), Look::Granted(_)));
+    world.discard(theirs);
+    assert_eq!((world.counts(A).connecting, world.counts(B).connecting), (0, 1));
+}
+
+#[test]
+fn who_waits_elsewhere_comes_before_what_is_to_be_kept_ready_where_nobody_needs_it() {
+    let mut world = World::new(Limits { max_total: 3, ..limits() });
+    let mut held = world.open(A, 2);
+    world.set_caps(A, Caps { min_idle: 1, ..world.limits.caps() });
+    world.wait(A); // what is on its way will do for this one
+    world.pass(1);
+    world.wait(B);
+    world.discard(held.remove(0));
+    assert_eq!((world.counts(A).connecting, world.counts(B).connecting), (1, 1));
+}
+
+#[test]
+fn who_has_had_as_much_room_as_it_can_use_starves_no_more() {
+    let mut world = World::new(Limits { max_total: 2, max_connecting: 1, ..limits() });
+    let mut held = world.open(A, 2);
+    (0..2).for_each(|_| _ = world.wait(B));
+    world.discard(held.remove(0));
+    assert_eq!(world.counts(B).connecting, 1, "the other may not begin before this one ends");
+    assert!(world.parks(held.remove(0)), "returns elsewhere are as fast as before");
+}
+
+#[test]
+fn what_is_only_to_be_kept_ready_does_not_starve() {
+    let mut world = World::new(Limits { max_total: 1, ..limits() });
+    let held = world.open(A, 1).remove(0);
+    world.set_caps(B, Caps { min_idle: 1, ..world.limits.caps() });
+    world.reap();
+    assert!(world.parks(held), "returns elsewhere are as fast as before");
 }

@@ -1,6 +1,7 @@
 //! What others are told of the core's state: its counts, and what to make of an attempt.
 
-use super::world::{A, B, C, World, failure, limits, millis, room_for};
+use super::cause::failure;
+use super::world::{A, B, C, World, limits, millis, room_for};
 use crate::config::Limits;
 use crate::core::Manner;
 

@@ -15,9 +15,8 @@ use crate::core::{
     Action, Answer, Core, Effects, Fate, Grant, Lease, LookAgain, Manner, Outcome, Refusal, Terms,
     Token, Upkeep,
 };
-use crate::error::{ConnectFailure, Counts, Failure, Phase};
+use crate::error::Counts;
 use crate::observe::CloseReason;
-use crate::sync::Arc;
 
 pub(super) const A: u32 = 0;
 pub(super) const B: u32 = 1;
@@ -28,7 +27,7 @@ thread_local! {
     static IN_TRANSITION: Cell<bool> = const { Cell::new(false) };
 }
 
-fn assert_droppable(what: impl fmt::Debug) {
+pub(super) fn assert_droppable(what: impl fmt::Debug) {
     let is_locked = IN_TRANSITION.with(Cell::get) && !std::thread::panicking();
     assert!(!is_locked, "{what:?} was dropped by a transition, under the lock");
 }
@@ -44,24 +43,6 @@ impl Drop for Conn {
     fn drop(&mut self) {
         self.live.set(self.live.get() - 1);
         assert_droppable(self.id);
-    }
-}
-
-/// Why an attempt failed: somebody else's type, which must not be dropped under the lock either.
-#[derive(Debug)]
-struct Cause(u32);
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cause {}", self.0)
-    }
-}
-
-impl std::error::Error for Cause {}
-
-impl Drop for Cause {
-    fn drop(&mut self) {
-        assert_droppable(&*self.to_string());
     }
 }
 
@@ -197,19 +178,6 @@ pub(super) fn room_for(many: usize) -> Limits {
         max_connecting_total: many,
         ..limits()
     }
-}
-
-/// Why an attempt failed, as whoever ran it says.
-pub(super) fn failure(cause: u32) -> Arc<ConnectFailure> {
-    let cause = Box::new(Cause(cause));
-    Arc::new(ConnectFailure::new(Failure::Other, Phase::Open, millis(1), cause))
-}
-
-/// Why an attempt failed that found this process short of descriptors, say.
-pub(super) fn shortage(cause: u32) -> Arc<ConnectFailure> {
-    let cause = Box::new(std::io::Error::new(std::io::ErrorKind::OutOfMemory, Cause(cause)));
-    let (failure, phase) = (Failure::Local, Phase::Connect);
-    Arc::new(ConnectFailure::new(failure, phase, millis(1), cause))
 }
 
 pub(super) const fn millis(millis: u64) -> Duration {
@@ -449,16 +417,19 @@ impl World {
 
     /// Returns a connection as a guard does: the fast path, then the other.
     pub(super) fn give_back(&mut self, held: Held) {
+        self.parks(held);
+    }
+
+    /// The same; true if the fast path would do.
+    pub(super) fn parks(&mut self, held: Held) -> bool {
         let Held { endpoint, conn, lease } = held;
-        let (token, wall) = (lease.token, self.now.wall);
-        let mut conn = Some(conn);
-        let parked = self.run(&mut |core, _| match conn.take() {
-            Some(back) => core.park(endpoint, token, back, wall),
-            None => Ok(()),
+        let (token, wall, mut conn) = (lease.token, self.now.wall, Some(conn));
+        let parked = self.run(&mut |core, _| {
+            core.park(endpoint, token, conn.take().expect("the transition runs once"), wall)
         });
-        if let Err(conn) = parked {
-            self.check_in(token, conn);
-        }
+        let Err(conn) = parked else { return true };
+        self.check_in(token, conn);
+        false
     }
 
     /// Returns a connection the slow way.
