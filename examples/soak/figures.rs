@@ -99,13 +99,13 @@ impl Belongings {
         }
     }
 
-    /// So much more than `before`; 0 where the system does not tell.
-    pub(crate) fn descriptors_beyond(&self, before: &Self) -> u64 {
-        self.descriptors.unwrap_or(0).saturating_sub(before.descriptors.unwrap_or(0))
+    /// So much more than `before`, if the system tells.
+    pub(crate) fn descriptors_beyond(&self, before: &Self) -> Option<u64> {
+        Some(self.descriptors?.saturating_sub(before.descriptors?))
     }
 
-    pub(crate) fn threads_beyond(&self, before: &Self) -> u64 {
-        self.threads.unwrap_or(0).saturating_sub(before.threads.unwrap_or(0))
+    pub(crate) fn threads_beyond(&self, before: &Self) -> Option<u64> {
+        Some(self.threads?.saturating_sub(before.threads?))
     }
 }
 

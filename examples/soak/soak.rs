@@ -84,7 +84,7 @@ pub(crate) fn run(options: &Options) -> Result<bool, Failure> {
     let leaked = after.descriptors_beyond(&before);
     let result = |name: &str, value: &dyn Display| println!("result: soak_{name} {value}");
     result("faults", &faults.total());
-    result("leaked_fds", &leaked);
+    result("leaked_fds", &leaked.map_or_else(|| "unknown".to_owned(), |leaked| leaked.to_string()));
     result("exchanges", &tally.exchanges.count());
     result("p99_us", &tally.checkouts.per_mille(990).as_micros());
     result("cross_talk", &board.cross_talk());
@@ -216,7 +216,8 @@ fn settle_belongings(before: &Belongings, board: &Board) -> Belongings {
     let mut after = Belongings::count();
     let is_settled = eventually(SOON, || {
         after = Belongings::count();
-        after.descriptors_beyond(before) == 0 && after.threads_beyond(before) == 0
+        let beyond = [after.descriptors_beyond(before), after.threads_beyond(before)];
+        beyond.into_iter().flatten().sum::<u64>() == 0
     });
     board.check(is_settled, || format!("before the pools: {before}, after them: {after}"));
     after

@@ -316,17 +316,24 @@ impl Connector for Stubborn {
     }
 }
 
-#[test]
-fn what_comes_of_an_attempt_that_was_called_off_is_closed_however_late_it_comes() {
-    let _watchdog = watchdog();
-    let (late, good) = (Server::echo(), Server::echo());
-    let ((begun, begins), (tell, told)) = (unbounded(), bounded(0));
+/// A pool with room for one, and an endpoint where an attempt goes on that nobody wants any more.
+fn unwanted(late: &Server, told: Receiver<()>) -> (Pool<Stubborn>, Endpoint<Stubborn>) {
+    let (begun, begins) = unbounded();
     let builder = Pool::builder(Stubborn { begun, told }).max_total(1);
     let pool = builder.connect_timeout(LONG).build().unwrap();
     let slow = pool.endpoint(&late.name()).unwrap();
     let request = slow.request().unwrap();
     begins.recv_timeout(SOON).unwrap();
     drop(request);
+    (pool, slow)
+}
+
+#[test]
+fn what_comes_of_an_attempt_that_was_called_off_is_closed_however_late_it_comes() {
+    let _watchdog = watchdog();
+    let (late, good) = (Server::echo(), Server::echo());
+    let (tell, told) = bounded(0);
+    let (pool, slow) = unwanted(&late, told);
     let other = pool.request(&good.name()).unwrap();
     eventually("it does not return, and counts no more", || pool.stats().abandoned() == 1);
     eventually("another is opened in its place", || good.open() == 1);
@@ -345,13 +352,8 @@ fn what_comes_of_an_attempt_that_was_called_off_is_closed_however_late_it_comes(
 fn what_comes_of_it_in_time_is_closed_as_well() {
     let _watchdog = watchdog();
     let (late, good) = (Server::echo(), Server::echo());
-    let ((begun, begins), (tell, told)) = (unbounded(), unbounded());
-    let builder = Pool::builder(Stubborn { begun, told }).max_total(1);
-    let pool = builder.connect_timeout(LONG).build().unwrap();
-    let slow = pool.endpoint(&late.name()).unwrap();
-    let request = slow.request().unwrap();
-    begins.recv_timeout(SOON).unwrap();
-    drop(request);
+    let (tell, told) = unbounded();
+    let (pool, slow) = unwanted(&late, told);
     let other = pool.request(&good.name()).unwrap();
     // Within the tenth of a second that it is given to return, unless the machine is busy.
     (0..2).for_each(|_| tell.send(()).unwrap());

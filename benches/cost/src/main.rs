@@ -65,6 +65,9 @@ fn compare() -> Result<ExitCode, Failure> {
              {:.1} ({percent:+.1} %), {:.2} calls",
             case.what, recorded.instructions, recorded.calls
         );
+        if percent < -MOST_PERCENT {
+            println!("note: {} costs less than was recorded: record it (--record)", case.name);
+        }
         if percent > MOST_PERCENT || calls > recorded.calls + MOST_CALLS {
             println!("error: {} costs more than was recorded", case.name);
             verdict = ExitCode::FAILURE;
