@@ -9,9 +9,14 @@ use crate::sys::HashMap;
 /// Jobs of a kind that may run at a time. No kind can take what another needs: those of people's
 /// code that hang are many, if they are any.
 const fn most(kind: Kind) -> usize {
+    // So few in a simulation that its scripts reach them.
+    let is_simulated = cfg!(warmline_sim);
     match kind {
+        Kind::Open(_) if is_simulated => 4,
         Kind::Open(_) => 64,
+        Kind::Upkeep if is_simulated => 3,
         Kind::Upkeep => 32,
+        Kind::Close if is_simulated => 2,
         Kind::Close => 16,
         Kind::LetGo => 2,
         Kind::LookUp => MOST_LOOK_UPS,
@@ -22,7 +27,7 @@ const fn most(kind: Kind) -> usize {
 pub(crate) const MOST_LOOK_UPS: usize = 4;
 
 /// Of those that open, how many for one endpoint.
-const MOST_FOR_ONE_ENDPOINT: usize = 16;
+const MOST_FOR_ONE_ENDPOINT: usize = if cfg!(warmline_sim) { 2 } else { 16 };
 
 /// The jobs that a thread has, that one may take, and that wait.
 ///

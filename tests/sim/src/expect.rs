@@ -285,9 +285,14 @@ impl<K: Kit> Stage<K> {
         }
     }
 
+    /// Asks for a connection: there is none only where an attempt has just failed.
     fn asked(&self, site: &Site<K>, host: usize) -> Option<Request<K::Connector>> {
         let asked = site.pool.request(&self.key(host));
-        asked.map_err(|error| violation(format!("host {host} cannot be asked for: {error}"))).ok()
+        let refused = asked.as_ref().err().filter(|error| error.kind() != ErrorKind::Connect);
+        if let Some(error) = refused {
+            violation(format!("host {host} cannot be asked for: {error}"));
+        }
+        asked.ok()
     }
 
     /// The pool ends while it connects, and somebody waits for that.
