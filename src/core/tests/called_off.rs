@@ -298,6 +298,20 @@ fn who_comes_while_one_is_called_off_gets_an_attempt_of_its_own_in_turn() {
 }
 
 #[test]
+fn who_comes_while_one_is_called_off_is_not_served_by_that_one() {
+    let (mut world, _) = orphan(Limits { max_total: 2, ..limits() }, in_loop);
+    let theirs = world.open(C, 1).remove(0);
+    let starved = world.wait(B);
+    world.wait(A);
+    world.discard(theirs);
+    world.connect_ok(B);
+    let held = world.granted(starved);
+    assert_eq!(world.counts(A).connecting, 1, "there was no room for another");
+    world.discard(held);
+    assert_eq!(world.counts(A).connecting, 2, "the one that is called off, and another");
+}
+
+#[test]
 fn a_pool_that_is_closed_meanwhile_has_ended_when_the_last_one_has() {
     for brings_one in [true, false] {
         let (mut world, connect) = orphan(Limits { max_total: 1, ..limits() }, in_loop);

@@ -1,5 +1,7 @@
 //! How fast connections are opened while others are in use, and which attempts are wanted.
 
+use std::time::Duration;
+
 use super::world::{A, B, Held, Look, Mail, World, limits, millis, room_for};
 use crate::config::Limits;
 use crate::observe::CloseReason;
@@ -101,6 +103,18 @@ fn or_for_half_the_mean_time_to_connect() {
     assert_eq!(world.connects.len(), 1);
     pass(&mut world, 1);
     assert_eq!(world.connects.len(), 2);
+}
+
+#[test]
+fn the_mean_time_to_connect_follows_by_an_eighth() {
+    let mut world = World::new(limits());
+    let place = world.core.endpoints.at_mut(A);
+    place.note_connect(Duration::from_nanos(800));
+    assert_eq!(place.mean_connect, 800);
+    place.note_connect(Duration::from_nanos(1_600));
+    assert_eq!(place.mean_connect, 900);
+    place.note_connect(Duration::from_nanos(0));
+    assert_eq!(place.mean_connect, 788);
 }
 
 #[test]
