@@ -164,6 +164,19 @@ impl<C: Connector> Builder<C> {
         self
     }
 
+    /// Whether callers learn at once of a failed attempt where nothing is open that could serve
+    /// them. Default: true. Otherwise they wait on until their deadline, which names the failure.
+    ///
+    /// While its last attempt has failed and nothing is open, an endpoint is probed: by one attempt
+    /// at a time, at random 50 to 100 ms after the last while anybody waits or came within the last
+    /// second, and else (for [`min_idle`](Builder::min_idle)) after pauses that grow to 400 to
+    /// 800 ms. The first success has the others follow. An error is handed to nobody who came
+    /// later than 50 ms after it.
+    pub fn fail_fast(mut self, yes: bool) -> Self {
+        self.config.fail_fast = Some(yes);
+        self
+    }
+
     /// A caller that has waited so long is handed the next connection that comes back; before, a
     /// newcomer may be faster. Default: 2 ms. Zero: strictly first come, first served.
     ///

@@ -49,6 +49,7 @@ pub(crate) struct Config {
     pub(crate) check_after: Option<Duration>,
     pub(crate) check_timeout: Option<Duration>,
     pub(crate) settle_timeout: Option<Duration>,
+    pub(crate) fail_fast: Option<bool>,
     pub(crate) reuse: Reuse,
     pub(crate) portable_watch: bool,
 }
@@ -87,6 +88,8 @@ pub(crate) struct Limits {
     pub(crate) fair_after: Duration,
     /// `Some` for connectors that have a check.
     pub(crate) check_after: Option<Duration>,
+    /// With nothing open, a failed attempt fails all who wait.
+    pub(crate) fail_fast: bool,
     pub(crate) reuse: Reuse,
 }
 
@@ -187,6 +190,7 @@ impl Config {
             settle_timeout: self.settle_timeout.unwrap_or(DEFAULT_SETTLE_TIMEOUT),
             fair_after: self.fair_after.unwrap_or(DEFAULT_FAIR_AFTER),
             check_after: Some(self.check_after.unwrap_or(DEFAULT_CHECK_AFTER)),
+            fail_fast: self.fail_fast.unwrap_or(true),
             reuse: self.reuse,
         };
         Ok(Settings {

@@ -257,18 +257,32 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         place.counters.failed += 1;
         let failed_at = place.failure.as_ref().map(|(_, at)| *at);
         let is_first = failed_at.is_none_or(|at| now.mono.since(at) >= RETRY_PAUSE);
+        place.quiet_pause = (place.quiet_pause * 2).clamp(RETRY_PAUSE, QUIET_RETRY_PAUSE);
         // With room made it is worth another try at once, but not one after the other.
         let pause = if made_room && is_first { Duration::ZERO } else { RETRY_PAUSE };
         place.retry_at = Some(now.mono.plus(pause));
-        place.quiet_pause = (place.quiet_pause * 2).clamp(RETRY_PAUSE, QUIET_RETRY_PAUSE);
+        place.quiet_until = now.mono.plus(place.quiet_pause);
         if let Some((old, _)) = place.failure.replace((Arc::clone(&failure), now.mono)) {
             fx.act(Action::Forget(old));
+        }
+        if place.is_out() {
+            self.spread_probes(endpoint, now);
         }
         if !made_room {
             self.fail_waiters(endpoint, &failure, fx);
         }
         fx.act(Action::Forget(failure));
         self.rebalance(endpoint, now, fx);
+    }
+
+    /// Of many pools that meet the same outage, each tries at other moments.
+    fn spread_probes(&mut self, endpoint: u32, now: Now) {
+        let quiet_pause = self.endpoints.at(endpoint).quiet_pause;
+        let pause = self.between(RETRY_PAUSE, 2 * RETRY_PAUSE);
+        let quiet_pause = self.between(quiet_pause / 2, quiet_pause).max(pause);
+        let place = self.endpoints.at_mut(endpoint);
+        place.retry_at = Some(now.mono.plus(pause));
+        place.quiet_until = now.mono.plus(quiet_pause);
     }
 
     /// This process has run out of something that idle connections of other endpoints hold:
@@ -282,8 +296,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         true
     }
 
-    /// With nothing left that could serve them, all who wait learn why, but for the patient; else
-    /// they wait on, and the failure becomes the source of their time-out.
+    /// With nothing left that could serve them, all who wait learn why, but for the patient; else,
+    /// or if they are all to be patient, they wait on, and the failure becomes the source of their time-out.
     fn fail_waiters(
         &mut self,
         endpoint: u32,
@@ -291,7 +305,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         fx: &mut Effects<T, W>,
     ) {
         let place = self.endpoints.at(endpoint);
-        if place.live() + place.promising() > 0 {
+        if !self.limits.fail_fast || place.live() + place.promising() > 0 {
             return;
         }
         let counts = self.counts(endpoint);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::clock::{Now, Stamp, nanos};
 use crate::config::Reuse;
 use crate::core::Core;
+use crate::core::connect::RETRY_PAUSE;
 use crate::core::effects::{Action, Answer, Effects, Upkeep};
 use crate::core::entry::{Attempt, Grant, Lease, State};
 use crate::core::slab::{Links, Token};
@@ -130,6 +131,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         let place = self.endpoints.at_mut(endpoint);
         place.kept = true;
+        place.asked_at = now.mono;
         place.last_used = now.wall;
         let demand = place.waiters.len() + 1;
         let outcome = match self.take_ready(endpoint, demand, now, fx) {
@@ -149,9 +151,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             // Where others wait on, room was made for the next attempt.
             let is_alone = place.waiters.is_empty();
             let is_hopeless = place.live() + place.promising() == 0 && is_alone;
-            if retry_at > now.mono && is_hopeless && manner != Manner::Patient {
+            let (is_impatient, age) = (manner != Manner::Patient, now.mono.since(*at));
+            let is_fresh = retry_at > now.mono && age < RETRY_PAUSE;
+            if self.limits.fail_fast && is_fresh && is_hopeless && is_impatient {
                 place.counters.refused += 1;
-                let (failure, age) = (Arc::clone(failure), now.mono.since(*at));
+                let failure = Arc::clone(failure);
                 return Outcome::Refused(Refusal::Failed(failure, age, counts));
             }
         }

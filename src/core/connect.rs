@@ -10,8 +10,11 @@ use crate::core::slab::Links;
 use crate::core::timers::Timer;
 use crate::observe::CloseReason;
 
-/// No attempt to an endpoint begins sooner than this after one has failed.
+/// No attempt to an endpoint begins sooner than this after one has failed, or later than twice
+/// this while somebody waits.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Whoever came no longer ago may come again.
+const ASKED_OF_LATE: Duration = Duration::from_secs(1);
 /// With nobody waiting the pause doubles, up to this.
 pub(crate) const QUIET_RETRY_PAUSE: Duration = Duration::from_millis(800);
 /// Of the starved, so many are looked at for whether they still want anything: those that come
@@ -121,15 +124,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         true
     }
 
-    /// Sets the endpoint's timer for its next attempt: soon for waiters, and ever later for
-    /// connections that are only to be kept ready.
+    /// Sets the endpoint's timer for its next attempt: soon where somebody waits or has come of
+    /// late, and ever later for connections that are only to be kept ready.
     fn retry_later(&mut self, endpoint: u32, at: Stamp, now: Now, fx: &mut Effects<T, W>) {
-        let place = self.endpoints.at_mut(endpoint);
-        let at = if place.waiters.is_empty() {
-            now.mono.plus(place.quiet_pause.clamp(RETRY_PAUSE, QUIET_RETRY_PAUSE)).max(at)
-        } else {
-            at
-        };
+        let place = self.endpoints.at(endpoint);
+        let is_asked = !place.waiters.is_empty() || now.mono.since(place.asked_at) < ASKED_OF_LATE;
+        let at = if is_asked { at } else { place.quiet_until.max(at) };
         self.set_retry_timer(endpoint, at, fx);
     }
 

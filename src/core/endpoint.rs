@@ -7,7 +7,7 @@ use crate::config::Caps;
 use crate::core::entry::STACK;
 use crate::core::slab::{Linked, Links, List};
 use crate::core::stats::Counters;
-use crate::error::ConnectFailure;
+use crate::error::{ConnectFailure, Failure};
 use crate::sync::Arc;
 
 /// The queue of endpoints that wait for room under the pool's limits.
@@ -55,8 +55,9 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) failure: Option<(Arc<ConnectFailure>, Stamp)>,
     /// No attempt is begun before this.
     pub(crate) retry_at: Option<Stamp>,
-    /// How long to wait after a failure while nobody waits.
+    /// How long to wait at the most after a failure where nobody waits, and until when that is.
     pub(crate) quiet_pause: Duration,
+    pub(crate) quiet_until: Stamp,
     /// How long nothing is opened only to be kept, after one that was has died unused.
     pub(crate) kept_pause: Duration,
     /// Until when that is.
@@ -67,6 +68,8 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) gave_at: Option<Stamp>,
     /// Mean time to connect, in nanoseconds; 0: not known.
     pub(crate) mean_connect: u64,
+    /// When somebody last came who might have to wait.
+    pub(crate) asked_at: Stamp,
     /// When a connection was last checked out or asked for. Wall clock.
     pub(crate) last_used: Stamp,
     /// Since when it waits for room under the pool's limits, in the queue of starved endpoints.
@@ -105,11 +108,13 @@ impl<W> EndpointCore<W> {
             failure: None,
             retry_at: None,
             quiet_pause: Duration::ZERO,
+            quiet_until: Stamp::ZERO,
             kept_pause: Duration::ZERO,
             kept_after: None,
             retry_timer: None,
             gave_at: None,
             mean_connect: 0,
+            asked_at: Stamp::ZERO,
             last_used: wall,
             starved_since: None,
             starved: Links::NONE,
@@ -166,7 +171,18 @@ impl<W> EndpointCore<W> {
 
     /// Its own limits allow another attempt.
     pub(crate) fn has_room_to_connect(&self) -> bool {
-        self.connecting() < self.caps.max_connecting && self.total() < self.caps.max_per_endpoint
+        let is_probed = self.is_out() && self.promising() > 0;
+        self.connecting() < self.caps.max_connecting
+            && self.total() < self.caps.max_per_endpoint
+            && !is_probed
+    }
+
+    /// The last attempt failed, though not for what this process is short of, and nothing is there
+    /// that would prove its server alive: attempts are made one at a time, to see whether it is.
+    pub(crate) fn is_out(&self) -> bool {
+        let has_failed =
+            |(failure, _): &(Arc<ConnectFailure>, _)| failure.failure != Failure::Local;
+        self.failure.as_ref().is_some_and(has_failed) && self.live() == 0
     }
 
     /// Connections that exist: idle, in use or being checked.

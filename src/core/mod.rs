@@ -50,6 +50,8 @@ pub(crate) use self::slab::{Cut, Slab, Token};
 pub(crate) use self::vacancy::Fate;
 pub(crate) use self::waiters::{Manner, Terms};
 
+use std::time::Duration;
+
 use crate::clock::{Now, Stamp, nanos};
 use crate::config::Limits;
 use crate::core::budget::Budget;
@@ -280,6 +282,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         let watchers = &self.endpoints.at(endpoint).watchers;
         fx.hints.extend(watchers.iter().cloned());
+    }
+
+    /// Some time from `least` on and before `most`.
+    fn between(&mut self, least: Duration, most: Duration) -> Duration {
+        least + Duration::from_nanos(self.random_below(nanos(most.saturating_sub(least))))
     }
 
     /// A number below `bound`, from a xorshift generator: spreading needs no better one.

@@ -115,3 +115,21 @@ fn a_server_that_accepts_only_to_hang_up_is_not_stormed_for_what_is_kept_ready(i
     }
     eventually("they have asked as well", || server.accepted() > before);
 }
+
+#[test]
+fn callers_that_are_to_be_patient_wait_an_outage_out_and_others_learn_of_it_at_once() {
+    let _watchdog = watchdog();
+    let server = Refusing::new();
+    let hasty = tcp().build().unwrap();
+    assert_eq!(hasty.get_timeout(&server.name(), SOON).unwrap_err().kind(), ErrorKind::Connect);
+    let pool = tcp().fail_fast(false).checkout_timeout(SOON).build().unwrap();
+    std::thread::scope(|scope| {
+        let callers: Vec<_> =
+            (0..3).map(|_| scope.spawn(|| pool.get(&server.name()).map(drop))).collect();
+        eventually("it is probed", || pool.stats().connects_failed() >= 5);
+        assert_eq!(pool.stats().waiting(), 3);
+        server.listen();
+        callers.into_iter().for_each(|caller| caller.join().unwrap().unwrap());
+    });
+    assert_balanced(&pool.stats());
+}

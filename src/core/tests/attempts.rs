@@ -130,7 +130,7 @@ fn stuck_attempts_serve_nobody_and_others_are_begun_beside_them() {
     world.reap();
     world.replies.clear();
     assert_eq!(world.counts(A).stuck, 2);
-    world.pass(50);
+    world.pass_pause(A);
     let waiter = world.wait(A);
     assert_eq!(world.connects.len(), 1, "nothing that is stuck will serve it");
     world.connect_ok(A);
@@ -183,7 +183,7 @@ fn when_late_ones_return_others_may_be_abandoned_again() {
     let first = hang(&mut world, 16);
     world.pass(3_000);
     world.reap();
-    world.pass(50);
+    world.pass_pause(A);
     let second = hang(&mut world, 1);
     world.connected(first[0]);
     world.pass(3_000);

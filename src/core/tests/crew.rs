@@ -16,6 +16,15 @@ impl World {
         self.now.wall = self.now.wall.plus(millis(time));
     }
 
+    /// Time passes until another attempt may begin after a failure: within 50 to 100 ms of it.
+    pub(super) fn pass_pause(&mut self, endpoint: u32) {
+        let until = self.core.endpoints.at(endpoint).retry_at.expect("an attempt has failed");
+        let left = until.since(self.now.mono);
+        assert!(left < millis(100), "{left:?}");
+        self.now.mono = self.now.mono.plus(left);
+        self.now.wall = self.now.wall.plus(left);
+    }
+
     /// The oldest attempt to connect to an endpoint, which thereby ends.
     pub(super) fn connect_of(&mut self, endpoint: u32) -> Connecting {
         let at = self.connects.iter().position(|connect| connect.endpoint == endpoint);

@@ -1,5 +1,7 @@
 //! What a failed attempt to connect means, and to whom.
 
+use std::time::Duration;
+
 use super::world::{A, B, Got, Look, Mail, World, limits, millis};
 use crate::config::Limits;
 use crate::core::Refusal;
@@ -87,7 +89,10 @@ fn within_50_ms_of_a_failure_a_checkout_is_refused_with_its_age() {
     assert_eq!(world.stats().refused(), 3);
     world.pass(1);
     assert!(matches!(world.get(A), Got::Waits(_)));
-    assert_eq!(world.connects.len(), 1, "a new attempt");
+    assert!(world.connects.is_empty(), "the next attempt begins within 100 ms of the failure");
+    world.pass_pause(A);
+    world.reap();
+    assert_eq!(world.connects.len(), 1);
 }
 
 #[test]
@@ -124,29 +129,94 @@ fn waiters_that_stay_get_their_attempt_when_the_pause_is_over() {
     world.granted(waiter);
 }
 
+/// How long it takes until the next attempt begins, with the reaper looking when it has said so.
+fn pause_of(world: &mut World) -> Duration {
+    let failed_at = world.now.mono;
+    while world.connects.is_empty() {
+        world.pass(1);
+        if world.core.timers.look_at <= world.now.mono {
+            world.reap_with(&|_| true);
+        }
+    }
+    world.now.mono.since(failed_at)
+}
+
 #[test]
 fn with_nobody_waiting_attempts_to_refill_come_ever_more_seldom() {
     let mut world = World::with_endpoints(Limits { min_idle: 1, ..limits() }, 1);
     let now = world.now;
     world.run(&mut |core, fx| core.keep(A, now, fx));
-    let mut pauses = Vec::new();
-    for _ in 0..6 {
+    for most in [100, 100, 200, 400, 800, 800] {
         world.connect_fails(A);
-        let failed_at = world.now.mono;
-        while world.connects.is_empty() {
-            world.pass(1);
-            if world.core.timers.look_at <= world.now.mono {
-                world.reap_with(&|_| true);
-            }
-        }
-        pauses.push(world.now.mono.since(failed_at));
+        let pause = pause_of(&mut world);
+        assert!((millis(50.max(most / 2))..=millis(most + 1)).contains(&pause), "{pause:?}");
     }
-    assert_eq!(pauses, [50, 100, 200, 400, 800, 800].map(millis));
     // Somebody who comes is not kept waiting for that long.
     world.connect_fails(A);
     world.pass(50);
     let waiter = world.wait(A);
-    assert_eq!(world.connects.len(), 2, "one for the waiter, one to keep");
+    let pause = pause_of(&mut world);
+    assert!(pause <= millis(51), "{pause:?}");
+    assert_eq!(world.connects.len(), 1, "one sees for all whether the server is back");
+    world.connect_ok(A);
+    world.granted(waiter);
+    assert_eq!(world.connects.len(), 1, "and all that is to be kept follows");
+}
+
+#[test]
+fn one_who_came_within_the_last_second_may_come_again_and_attempts_go_on_as_if_he_waited() {
+    let mut world = World::with_endpoints(Limits { min_idle: 1, ..limits() }, 1);
+    let caller = world.wait(A);
+    (0..2).for_each(|_| world.connect_fails(A));
+    world.failed(caller);
+    let came_at = world.now.mono;
+    let mut pauses = Vec::new();
+    while world.now.mono.since(came_at) < millis(2_000) {
+        pauses.push((world.now.mono.since(came_at), pause_of(&mut world)));
+        world.connect_fails(A);
+    }
+    for (after, pause) in pauses {
+        let is_soon = pause <= millis(101);
+        assert_eq!(is_soon, after < millis(1_000), "{after:?} after he came: {pause:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_out_is_probed_by_one_attempt_at_a_time_until_one_succeeds() {
+    let mut world = World::new(Limits { fail_fast: false, ..limits() });
+    let waiters: Vec<_> = (0..4).map(|_| world.wait(A)).collect();
+    assert_eq!(world.connects.len(), 4);
+    (0..4).for_each(|_| world.connect_fails(A));
+    assert!(world.replies.is_empty(), "they are to be patient");
+    for _ in 0..3 {
+        world.pass_pause(A);
+        world.reap();
+        assert_eq!(world.connects.len(), 1);
+        world.connect_fails(A);
+    }
+    world.pass_pause(A);
+    world.reap();
+    world.connect_ok(A);
+    assert_eq!(world.connects.len(), 1, "beside one that is in use they come one by one");
+    world.granted(waiters[0]);
+}
+
+#[test]
+fn a_caller_that_comes_later_than_50_ms_after_a_failure_waits_for_the_next_attempt() {
+    let mut world = World::new(limits());
+    world.wait(A);
+    world.connect_fails(A);
+    while world.core.endpoints.at(A).retry_at.expect("it failed").since(world.now.mono) < millis(51)
+    {
+        world.pass_pause(A);
+        world.reap();
+        world.connect_fails(A);
+    }
+    world.pass(50);
+    let waiter = world.wait(A);
+    assert!(world.connects.is_empty());
+    world.pass_pause(A);
+    world.reap();
     world.connect_ok(A);
     world.granted(waiter);
 }
@@ -156,15 +226,14 @@ fn with_nobody_waiting_the_pause_does_not_end_sooner_because_the_reaper_looks_fo
     let mut world = World::with_endpoints(Limits { min_idle: 1, ..limits() }, 1);
     let now = world.now;
     world.run(&mut |core, fx| core.keep(A, now, fx));
-    for pause in [50, 100, 200] {
+    for _ in 0..4 {
         world.connect_fails(A);
-        for _ in 1..pause {
+        let until = world.core.endpoints.at(A).quiet_until;
+        while world.now.mono < until {
+            assert!(world.connects.is_empty(), "{:?} are left", until.since(world.now.mono));
             world.pass(1);
             world.reap_with(&|_| true);
         }
-        assert!(world.connects.is_empty(), "{pause} ms have not passed");
-        world.pass(1);
-        world.reap_with(&|_| true);
         assert_eq!(world.connects.len(), 1);
     }
 }
@@ -175,7 +244,7 @@ fn a_success_forgets_the_failure() {
     world.wait(A);
     world.connect_fails(A);
     world.replies.clear();
-    world.pass(50);
+    world.pass_pause(A);
     let held = world.open(A, 1).remove(0);
     let waiter = world.wait_within(A, millis(10));
     world.pass(10);

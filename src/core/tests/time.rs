@@ -224,7 +224,7 @@ fn only_an_unused_endpoint_is_forgotten() {
     world.connect_fails(A);
     world.failed(waiter);
     assert!(!is_forgotten(&mut world), "its failure is to be remembered for a while");
-    world.pass(60);
+    world.pass_pause(A);
     assert!(is_forgotten(&mut world));
     let again = world.core.add_endpoint(world.now.wall);
     assert_eq!(again, A, "its place is used again");

@@ -80,7 +80,7 @@ fn a_failure_is_remembered_for_as_long_as_it_holds_others_off() {
     world.pass(49);
     assert_eq!(vacant(&mut world), [A], "nothing happens there");
     assert!(!world.forget(A), "the next who comes is to be told");
-    world.pass(1);
+    world.pass_pause(A);
     assert!(world.forget(A));
     assert_eq!(world.stats().connects_failed(), 1, "the pool remembers what it has counted");
 }

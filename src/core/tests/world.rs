@@ -163,6 +163,7 @@ pub(super) fn limits() -> Limits {
         settle_timeout: millis(1_000),
         fair_after: millis(2),
         check_after: None,
+        fail_fast: true,
         reuse: Reuse::Newest,
     }
 }
