@@ -305,7 +305,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         fx: &mut Effects<T, W>,
     ) {
         let place = self.endpoints.at(endpoint);
-        if !self.limits.fail_fast || place.live() + place.promising() > 0 {
+        if !self.limits.fail_fast || self.is_paused || place.live() + place.promising() > 0 {
             return;
         }
         let counts = self.counts(endpoint);

@@ -59,7 +59,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         // With this one gone, `min_idle` would ask for another, or somebody who starves for room
         // among the idle ones has some.
         let is_missed = place.idle.len() <= place.caps.min_idle || !self.budget.starved.is_empty();
-        if idle_for >= self.care_after || is_missed {
+        if idle_for >= place.care_after || is_missed {
             return None;
         }
         self.lend(index, idle_for, wall)
@@ -153,7 +153,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             let is_hopeless = place.live() + place.promising() == 0 && is_alone;
             let (is_impatient, age) = (manner != Manner::Patient, now.mono.since(*at));
             let is_fresh = retry_at > now.mono && age < RETRY_PAUSE;
-            if self.limits.fail_fast && is_fresh && is_hopeless && is_impatient {
+            if self.limits.fail_fast && !self.is_paused && is_fresh && is_hopeless && is_impatient {
                 place.counters.refused += 1;
                 let failure = Arc::clone(failure);
                 return Outcome::Refused(Refusal::Failed(failure, age, counts));
@@ -252,6 +252,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         now: Now,
         fx: &mut Effects<T, W>,
     ) -> Option<Grant<T>> {
+        if self.is_paused {
+            return None;
+        }
         let idle_timeout = self.limits.idle_timeout.map_or(u64::MAX, nanos);
         let check_after = self.limits.check_after.map_or(u64::MAX, nanos);
         loop {
@@ -336,7 +339,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// If all of those need a check first, only as many as have no check under way for them.
     pub(crate) fn tellable(&self, endpoint: u32, wall: Stamp) -> usize {
         let place = self.endpoints.at(endpoint);
-        let Some(newest) = place.idle.back() else { return 0 };
+        let Some(newest) = place.idle.back().filter(|_| !self.is_paused) else { return 0 };
         let check_after = self.limits.check_after.map_or(u64::MAX, nanos);
         if wall.apart(self.entries.at(newest).idle_since) < check_after {
             return place.idle.len();
@@ -344,8 +347,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         place.idle.len().min(place.waiters.len().saturating_sub(place.returning()))
     }
 
-    /// The oldest waiter whose deadline has not passed, and when it came.
+    /// The oldest waiter that can be served: its deadline has not passed, and when it came.
     pub(crate) fn oldest_waiter(&self, endpoint: u32, mono: Stamp) -> Option<(Token, Stamp)> {
+        if self.is_paused {
+            return None;
+        }
         let mut waiters = self.endpoints.at(endpoint).waiters.iter(&self.waiters);
         let index = waiters.find(|&index| !self.waiters.at(index).has_expired(mono))?;
         Some((self.waiters.token(index), self.waiters.at(index).arrived))

@@ -37,7 +37,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// How many connections waiters need beyond those that are idle or on their way.
     pub(crate) fn unserved(&self, endpoint: u32) -> usize {
         let place = self.endpoints.at(endpoint);
-        place.waiters.len().saturating_sub(place.coming())
+        self.servable(endpoint).saturating_sub(place.coming())
     }
 
     /// Attempts under way, and checks and settles whose result can serve a waiter, are never more
@@ -47,7 +47,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return true;
         }
         let place = self.endpoints.at(endpoint);
-        let is_short = place.coming() < place.waiters.len() + place.kept_idle();
+        let is_short = place.coming() < self.servable(endpoint) + place.kept_idle();
         let has_none = place.is_cold() && place.open() == 0;
         has_none || (self.has_idle_room() && (is_short || place.is_cold()))
     }

@@ -24,6 +24,8 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) is_over: bool,
     /// Idle connections, newest at the back.
     pub(crate) idle: List<STACK>,
+    /// Idle for so long, in nanoseconds, one is not handed out without more thought.
+    pub(crate) care_after: u64,
     /// Callers that wait, oldest at the front.
     pub(crate) waiters: List<0>,
     /// How many of the waiters were told to look again. While one is neither told nor past its
@@ -90,6 +92,7 @@ impl<W> EndpointCore<W> {
             has_own_caps: false,
             is_over: false,
             idle: List::new(),
+            care_after: 0,
             waiters: List::new(),
             told: 0,
             in_use: 0,

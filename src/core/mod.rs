@@ -16,7 +16,7 @@
 //!
 //! Which file does what: `checkout` serves callers, `checkin` takes connections back, `connect`
 //! decides when to open more, `pace` how fast, `attempt` what comes of it, `upkeep` keeps time and
-//! ends things, `vacancy` knows which endpoints can be forgotten.
+//! ends things, `pausing` holds everything back, `vacancy` knows which endpoints can be forgotten.
 
 mod attempt;
 mod budget;
@@ -27,6 +27,7 @@ mod effects;
 mod endpoint;
 mod entry;
 mod pace;
+mod pausing;
 mod permits;
 mod slab;
 #[cfg(any(test, warmline_sim))]
@@ -85,8 +86,7 @@ pub(crate) struct Core<T, W> {
     decided_at: Option<Now>,
     #[cfg(warmline_sim)]
     latest: Now,
-    /// Idle for so long, in nanoseconds, a connection is not handed out without more thought.
-    care_after: u64,
+    is_paused: bool,
     /// State of the generator that spreads lifetimes.
     random: u64,
     /// What happened at endpoints that are forgotten.
@@ -95,8 +95,6 @@ pub(crate) struct Core<T, W> {
 
 impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn new(limits: Limits, seed: u64) -> Self {
-        let idle = limits.idle_timeout.map_or(u64::MAX, nanos);
-        let check = limits.check_after.map_or(u64::MAX, nanos);
         Self {
             budget: Budget { keeps_some: limits.min_idle > 0, ..Budget::new(limits.max_total) },
             limits,
@@ -112,7 +110,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             decided_at: None,
             #[cfg(warmline_sim)]
             latest: Now::default(),
-            care_after: idle.min(check),
+            is_paused: false,
             random: seed | 1,
             forgotten: Counters::default(),
         }
@@ -120,6 +118,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     pub(crate) fn add_endpoint(&mut self, wall: Stamp) -> u32 {
         let endpoint = self.endpoints.insert(EndpointCore::new(self.limits.caps(), wall)).index;
+        self.note_care(endpoint);
         self.note_vacancy(endpoint);
         endpoint
     }
@@ -156,6 +155,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             pool: (self.budget.permits.taken(), self.budget.permits.most()),
             abandoned: place.abandoned,
             stuck: place.stuck(),
+            is_paused: self.is_paused,
         }
     }
 
@@ -173,7 +173,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn stats_of_all(&self) -> Stats {
         let taken = self.budget.permits.taken();
         let most = self.budget.permits.most();
-        let mut counts = Counts { limit: most, pool: (taken, most), ..Counts::default() };
+        let is_paused = self.is_paused;
+        let mut counts =
+            Counts { limit: most, pool: (taken, most), is_paused, ..Counts::default() };
         let mut counters = self.forgotten.clone();
         for place in self.endpoints.iter() {
             counts.idle += place.idle.len();

@@ -195,7 +195,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let mut waiters = place.waiters.iter(&self.waiters);
         // One past its deadline is about to look, or leave, by itself.
         let is_anybody_left = waiters.any(|at| !self.waiters.at(at).has_expired(now.mono));
-        if self.missing(place) == 0 || !is_anybody_left {
+        if self.is_paused || self.missing(place) == 0 || !is_anybody_left {
             return;
         }
         let is_in_the_way = place.retry_timer.is_some()
@@ -228,7 +228,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         let is_ready = |at: &&u32| {
             let place = self.endpoints.at(**at);
-            self.missing(place) > 0 && place.told == 0 && self.is_free_to_begin(place, now)
+            !self.is_paused
+                && self.missing(place) > 0
+                && place.told == 0
+                && self.is_free_to_begin(place, now)
         };
         let is_free = self.budget.permits.is_available();
         let may_keep = |at: &&u32| {

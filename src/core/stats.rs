@@ -98,6 +98,12 @@ impl Stats {
         self.counts.abandoned
     }
 
+    /// Nothing goes out: the pool is [paused](crate::Pool::pause).
+    #[must_use]
+    pub const fn is_paused(&self) -> bool {
+        self.counts.is_paused
+    }
+
     /// Checkouts that were given a connection, so far.
     #[must_use]
     pub const fn checkouts(&self) -> u64 {

@@ -96,6 +96,8 @@ pub(crate) struct Counts {
     pub(crate) abandoned: usize,
     /// Attempts that never returned but still hold their permits: too many are out already.
     pub(crate) stuck: usize,
+    /// Nothing goes out: the pool is paused.
+    pub(crate) is_paused: bool,
 }
 
 impl Counts {
@@ -125,6 +127,9 @@ impl fmt::Display for Counts {
         }
         if self.stuck > 0 {
             write!(f, "; {} stuck past their deadline and holding capacity", self.stuck)?;
+        }
+        if self.is_paused {
+            f.write_str("; paused")?;
         }
         Ok(())
     }

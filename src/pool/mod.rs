@@ -175,6 +175,50 @@ impl<C: Connector> Pool<C> {
         }
     }
 
+    /// Hands out nothing until it [resumes](Pool::resume): while the server is moved, say, or its
+    /// schema changed. Whoever asks waits, within his time; the error of one whose time ends says
+    /// that the pool is paused. [`try_get`](Pool::try_get) finds nothing.
+    ///
+    /// What is in use may be used on and comes back as ever; connections are kept ready, checked
+    /// and closed as ever, and [`evict_all`](Pool::evict_all) ends those that were opened before.
+    ///
+    /// From any thread, at any time. Does nothing the second time: pauses do not add up.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use warmline::{ErrorKind, Pool};
+    ///
+    /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = server.local_addr()?;
+    /// let pool = Pool::tcp();
+    /// drop(pool.get(&address)?);
+    /// pool.pause();
+    /// let error = pool.get_timeout(&address, Duration::from_millis(5)).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Timeout);
+    /// pool.resume();
+    /// pool.get(&address)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn pause(&self) {
+        if !self.0.is_orphaned() {
+            self.0.shared.pause();
+        }
+    }
+
+    /// Hands out connections again: first to those who wait, in their order. Does nothing unless
+    /// the pool is paused.
+    pub fn resume(&self) {
+        if !self.0.is_orphaned() {
+            self.0.shared.resume();
+        }
+    }
+
+    /// Whether it hands out nothing at this moment. A closed pool keeps the answer it had.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.stats().is_paused()
+    }
+
     /// Ends the pool: no more checkouts, whoever waits gets [`Closed`](crate::ErrorKind::Closed)
     /// at once, idle connections are closed, those in use when they come back.
     ///

@@ -325,6 +325,17 @@ impl<C: Connector> Shared<C> {
         });
     }
 
+    /// Holds everything back that would go out. Does nothing the second time.
+    pub(crate) fn pause(&self) {
+        self.transact(|core, _| core.pause());
+    }
+
+    /// Lets it go out again.
+    pub(crate) fn resume(&self) {
+        let now = Now::read();
+        self.transact(|core, fx| core.resume(now, fx));
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.enter().is_none_or(|state| state.core.is_closed())
     }

@@ -149,7 +149,8 @@ impl<C: Connector> Home<C> {
                     return answer.map_or_else(|_| Err(Error::closed()), |a| self.answered(a));
                 }
                 LookAgain::Expired(counts, failure) => {
-                    return Err(Error::timeout("no connection came free", counts, failure));
+                    let what = if counts.is_paused { "paused" } else { "no connection came free" };
+                    return Err(Error::timeout(what, counts, failure));
                 }
             }
         }

@@ -21,6 +21,7 @@ mod in_loop;
 mod limits;
 mod model;
 mod pace;
+mod pausing;
 mod queue;
 mod quick;
 mod requests;

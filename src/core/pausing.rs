@@ -1,0 +1,48 @@
+//! Pausing: nothing goes out for a while, though all else goes on.
+
+use crate::clock::{Now, nanos};
+use crate::core::Core;
+use crate::core::effects::Effects;
+
+impl<T, W: Clone + PartialEq> Core<T, W> {
+    /// No connection goes out until it [resumes](Core::resume): who comes waits, within his time.
+    pub(crate) fn pause(&mut self) {
+        self.is_paused = true;
+        self.note_care_of_all();
+    }
+
+    /// Who waits looks again, and what is needed is opened. Does nothing unless it is paused.
+    pub(crate) fn resume(&mut self, now: Now, fx: &mut Effects<T, W>) {
+        if !std::mem::take(&mut self.is_paused) {
+            return;
+        }
+        self.note_care_of_all();
+        let endpoints: Vec<u32> = self.endpoints.indexes().collect();
+        for endpoint in endpoints {
+            self.rebalance(endpoint, now, fx);
+        }
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// How many of those who wait at an endpoint could be served at this moment.
+    pub(crate) fn servable(&self, endpoint: u32) -> usize {
+        if self.is_paused { 0 } else { self.endpoints.at(endpoint).waiters.len() }
+    }
+
+    fn note_care_of_all(&mut self) {
+        let endpoints: Vec<u32> = self.endpoints.indexes().collect();
+        endpoints.into_iter().for_each(|endpoint| self.note_care(endpoint));
+    }
+
+    /// Notes for how long a connection of an endpoint may be idle before it takes more thought than
+    /// the fast path has to hand it out: no time at all while the pool is paused.
+    pub(crate) fn note_care(&mut self, endpoint: u32) {
+        let idle = self.limits.idle_timeout.map_or(u64::MAX, nanos);
+        let check = self.limits.check_after.map_or(u64::MAX, nanos);
+        let care_after = if self.is_paused { 0 } else { idle.min(check) };
+        self.endpoints.at_mut(endpoint).care_after = care_after;
+    }
+}
