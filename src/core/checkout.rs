@@ -245,7 +245,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// Those that were idle for too long, by a clock that counts on while the machine sleeps, are
     /// closed on the way; if all that are left need a check, one is sent off to be checked, as long
     /// as that serves somebody (`demand`).
-    fn take_ready(
+    pub(crate) fn take_ready(
         &mut self,
         endpoint: u32,
         demand: usize,

@@ -2,7 +2,7 @@
 
 use crate::clock::{Now, nanos};
 use crate::core::Core;
-use crate::core::effects::Effects;
+use crate::core::effects::{Answer, Effects};
 
 impl<T, W: Clone + PartialEq> Core<T, W> {
     /// No connection goes out until it [resumes](Core::resume): who comes waits, within his time.
@@ -19,12 +19,21 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.note_care_of_all();
         let endpoints: Vec<u32> = self.endpoints.indexes().collect();
         for endpoint in endpoints {
+            self.serve_due(endpoint, now, fx);
             self.rebalance(endpoint, now, fx);
         }
     }
 
-    pub(crate) fn is_paused(&self) -> bool {
-        self.is_paused
+    /// Whoever has waited for so long that nobody may overtake him is handed what is idle.
+    fn serve_due(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+        while let Some((waiter, arrived)) = self.oldest_waiter(endpoint, now.mono) {
+            if now.mono.since(arrived) < self.limits.fair_after {
+                return;
+            }
+            let demand = self.endpoints.at(endpoint).waiters.len();
+            let Some(grant) = self.take_ready(endpoint, demand, now, fx) else { return };
+            self.answer(waiter, Answer::Granted(grant), fx);
+        }
     }
 
     /// How many of those who wait at an endpoint could be served at this moment.

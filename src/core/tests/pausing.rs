@@ -33,6 +33,18 @@ fn who_comes_while_it_is_paused_waits_though_one_is_idle_and_is_served_when_it_r
 }
 
 #[test]
+fn nobody_overtakes_one_who_has_waited_for_its_end_for_long() {
+    let mut world = World::new(limits());
+    world.idle(A, 1);
+    world.run(&mut |core, _| core.pause());
+    let waiter = world.wait(A);
+    world.pass(10);
+    resume(&mut world);
+    assert!(world.try_get(A).is_none());
+    world.granted(waiter);
+}
+
+#[test]
 fn who_waits_when_it_is_paused_gets_nothing_that_comes_and_leaves_at_its_deadline() {
     let mut world = World::new(limits());
     let held = world.open(A, 1).remove(0);
@@ -121,7 +133,7 @@ fn pauses_do_not_add_up_and_resuming_twice_does_nothing() {
     world.run(&mut |core, _| core.pause());
     let waiter = world.wait(A);
     (0..2).for_each(|_| resume(&mut world));
-    assert!(!world.core.is_paused());
+    assert!(!world.core.is_paused);
     world.connect_ok(A);
     world.granted(waiter);
 }

@@ -99,6 +99,7 @@ fn tiny_limits(random: &mut Random) -> Limits {
         fair_after: millis(random.pick(&[0, 2, 2, 1_000])),
         check_after: random.pick(&[None, None, Some(millis(5)), Some(millis(500))]),
         reuse: random.pick(&[Reuse::Newest, Reuse::Newest, Reuse::Oldest]),
+        fail_fast: !random.one_in(4),
         ..limits()
     }
 }
@@ -106,7 +107,7 @@ fn tiny_limits(random: &mut Random) -> Limits {
 impl Script<'_> {
     fn step(&mut self) {
         let endpoint = u32::try_from(self.random.below(self.endpoints as usize)).unwrap_or(0);
-        match self.random.below(34) {
+        match self.random.below(35) {
             0..=6 => self.ask(endpoint),
             7 => self.held.extend(self.world.try_get(endpoint)),
             8..=12 => self.bring_back(),
@@ -126,6 +127,7 @@ impl Script<'_> {
             }
             31 => self.cancel(),
             32 if self.random.one_in(4) => self.limit(endpoint),
+            33 => self.pause(),
             _ => self.end_something(endpoint),
         }
     }
@@ -168,6 +170,12 @@ impl Script<'_> {
         };
         let caps = if self.random.one_in(2) { own } else { limits.caps() };
         self.world.set_caps(endpoint, caps);
+    }
+
+    /// The pool pauses, for a while as a rule.
+    fn pause(&mut self) {
+        let (now, pauses) = (self.world.now, self.random.one_in(4));
+        self.world.run(&mut |core, fx| if pauses { core.pause() } else { core.resume(now, fx) });
     }
 
     fn bring_back(&mut self) {
@@ -311,6 +319,8 @@ impl Script<'_> {
 
     fn end(mut self) {
         self.let_go_of_warming();
+        let now = self.world.now;
+        self.world.run(&mut |core, fx| core.resume(now, fx));
         if !self.random.one_in(3) {
             let held = std::mem::take(&mut self.held);
             self.world.let_all_end(held);

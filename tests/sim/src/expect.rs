@@ -146,7 +146,8 @@ impl<K: Kit> Stage<K> {
         let is_silent = matches!(reach, Reach::Addresses(_)) && settings.silent_empties;
         // Or the room is taken by what is opened elsewhere only to be kept ready.
         let has_room = settings.min_idle * self.script.hosts.len() < settings.max_total;
-        if !has_socket || !self.script.is_tempered() || is_silent || !has_room {
+        let is_told = settings.fail_fast && self.script.is_tempered();
+        if !has_socket || !is_told || is_silent || !has_room {
             return;
         }
         let mut deaf = CALM;
@@ -192,7 +193,7 @@ impl<K: Kit> Stage<K> {
             host.reach == Reach::Name || is_late
         });
         let is_quiet = settings.min_idle == 0 && !self.script.changes_limits();
-        let is_foreign = self.script.kind != Kind::Plain;
+        let is_foreign = self.script.kind != Kind::Plain && settings.fail_fast;
         is_foreign && self.script.is_tempered() && is_quiet && !is_slow
     }
 

@@ -151,7 +151,8 @@ fn configure<C: Connector>(builder: Builder<C>, script: &Script) -> Builder<C> {
         .check_timeout(Duration::from_millis(50))
         .settle_timeout(Duration::from_millis(40))
         .reuse(if settings.takes_oldest { Reuse::Oldest } else { Reuse::Newest })
-        .portable_watch(settings.portable_watch);
+        .portable_watch(settings.portable_watch)
+        .fail_fast(settings.fail_fast);
     if settings.has_observer { builder.observer(Curious) } else { builder }
 }
 
@@ -210,6 +211,11 @@ impl<K: Kit> Stage<K> {
                 Happening::Threads(most) => sim::set_thread_limit(*most),
                 Happening::Names(naming) => *self.naming.lock() = *naming,
                 Happening::SetClock(by) => sim::set_clock_by(*by),
+                Happening::Pause(time) => {
+                    self.sites.iter().for_each(|site| site.pool.pause());
+                    sim::sleep(*time);
+                    self.sites.iter().for_each(|site| site.pool.resume());
+                }
                 Happening::EvictAll => self.site(0).pool.evict_all(),
                 Happening::Close => self.sites.iter().for_each(|site| site.pool.close()),
             }

@@ -1,5 +1,9 @@
 //! What happens in a simulation, as data: made from a seed, and made smaller when it fails.
 
+mod fate;
+
+pub use self::fate::{Happening, Naming};
+
 use std::ops::Range;
 use std::time::Duration;
 
@@ -78,6 +82,7 @@ pub struct Settings {
     pub ttl: Duration,
     pub takes_oldest: bool,
     pub portable_watch: bool,
+    pub fail_fast: bool,
     pub has_observer: bool,
     /// Addresses where nobody is do not even refuse.
     pub silent_empties: bool,
@@ -161,39 +166,6 @@ pub enum End {
     /// Dropped with a request written and no answer read.
     Abandon,
     Panic,
-}
-
-#[derive(Clone, Debug)]
-pub enum Happening {
-    Manners {
-        host: usize,
-        manners: Manners,
-    },
-    EndConnections {
-        host: usize,
-        by_reset: bool,
-    },
-    CutConnections {
-        host: usize,
-    },
-    Descriptors(Option<usize>),
-    Threads(Option<usize>),
-    /// A name has no answer, a slow one, or one that leads nowhere; or is well again.
-    Names(Naming),
-    SetClock(i64),
-    EvictAll,
-    Close,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Naming {
-    Well,
-    Fails,
-    Slow(Duration),
-    Nowhere,
-    /// Another address, where somebody else is.
-    Elsewhere,
-    Panics,
 }
 
 struct Maker {
@@ -353,6 +325,7 @@ impl Maker {
             ttl: *self.random.one_of(&[MILLIS_80, MILLIS_80, Duration::ZERO, HOUR]),
             takes_oldest: self.chance(200),
             portable_watch: self.chance(200),
+            fail_fast: !self.chance(250),
             has_observer: self.chance(300),
             silent_empties: is_patient && self.chance(300),
             has_twin: self.chance(200),
@@ -458,40 +431,6 @@ impl Maker {
             },
             26 if self.chance(100) && !self.is_calm => Act::Stray { many: 70 },
             _ => Act::Rest(self.millis(0..120)),
-        }
-    }
-
-    fn happenings(&mut self) -> Vec<(Duration, Happening)> {
-        if self.is_calm {
-            return Vec::new();
-        }
-        let many = *self.random.one_of(&[0, 1, 3, 8]);
-        (0..many).map(|_| (self.millis(0..120), self.happening())).collect()
-    }
-
-    fn happening(&mut self) -> Happening {
-        let host = self.a_host();
-        match self.random.below(20) {
-            0..=6 => Happening::Manners { host, manners: self.manners(true) },
-            7..=9 => Happening::EndConnections { host, by_reset: self.chance(500) },
-            10 => Happening::CutConnections { host },
-            11..=12 => {
-                let limit = self.chance(600).then(|| self.random.below(6) as usize);
-                Happening::Descriptors(limit)
-            }
-            13 => Happening::Threads(self.chance(600).then(|| self.random.below(6) as usize)),
-            14..=16 => {
-                let most = *self.random.one_of(&[7_000, 7_000, 60_000]);
-                let slow = Naming::Slow(self.millis(1..most));
-                let naming = [Naming::Well, Naming::Fails, slow, Naming::Nowhere, Naming::Panics];
-                Happening::Names(*self.random.one_of(&naming))
-            }
-            17 => {
-                let seconds = self.random.below(7_200) as i64 - 3_600;
-                Happening::SetClock(seconds * 1_000_000_000)
-            }
-            18 if self.chance(500) => Happening::Close,
-            _ => Happening::EvictAll,
         }
     }
 }
