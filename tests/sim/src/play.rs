@@ -214,7 +214,10 @@ impl<K: Kit> Stage<K> {
                 Happening::Pause(time) => {
                     self.sites.iter().for_each(|site| site.pool.pause());
                     sim::sleep(*time);
-                    self.sites.iter().for_each(|site| site.pool.resume());
+                    for site in &self.sites {
+                        site.watch.resumes();
+                        site.pool.resume();
+                    }
                 }
                 Happening::EvictAll => self.site(0).pool.evict_all(),
                 Happening::Close => self.sites.iter().for_each(|site| site.pool.close()),

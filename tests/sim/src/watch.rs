@@ -51,6 +51,9 @@ struct Waiting {
     since: Stopwatch,
     /// Somebody came first who came later, and when: no wrong if this one has its own by then.
     passed_over: Option<(u64, u64)>,
+    /// It waited for a pause to end, and is handed then what was idle for as long: if that has
+    /// spoilt, others may have been served before it has another.
+    was_held_back: bool,
 }
 
 /// A checkout that was begun.
@@ -74,7 +77,8 @@ impl Books {
     /// A checkout has ended, one way or the other.
     fn leaves(&mut self, begun: &Begun) {
         let Some(waiting) = self.waiting.remove(&begun.number) else { return };
-        let Some((at, other)) = waiting.passed_over else { return };
+        let passed_over = waiting.passed_over.filter(|_| !waiting.was_held_back);
+        let Some((at, other)) = passed_over else { return };
         if now() > at + GRACE + waiting.since.starved() {
             let waited = begun.since.elapsed();
             let (number, host) = (begun.number, begun.host);
@@ -114,12 +118,20 @@ impl Watch {
         books.most[host] = books.most[host].max(most);
     }
 
+    /// The pool resumes.
+    pub fn resumes(&self) {
+        let mut books = self.books.lock();
+        books.waiting.values_mut().for_each(|waiting| waiting.was_held_back = true);
+    }
+
     /// Somebody asks for a connection, and waits in the queue.
     pub fn begin(&self, host: usize) -> Begun {
         let mut books = self.books.lock();
         books.count += 1;
         let (number, since) = (books.count, Stopwatch::start());
-        books.waiting.insert(number, Waiting { host, since, passed_over: None });
+        books
+            .waiting
+            .insert(number, Waiting { host, since, passed_over: None, was_held_back: false });
         Begun { number, host, since }
     }
 
