@@ -204,7 +204,21 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// How long a [`check`](Connector::check) may take. Default: 2 s.
+    /// How long an idle connection goes without proof that it works, if its connector has a
+    /// [`heartbeat`](Connector::heartbeat) or a [`check`](Connector::check). Default: 30 s; `None`:
+    /// for as long as it is idle.
+    ///
+    /// Those that are due are spread over the interval, and put off while anybody waits for a
+    /// connection. Use is proof as well; proof is no use: it does not keep a connection from being
+    /// idle for too long. A connection that has missed its heartbeat, because the machine slept or
+    /// the process stood still, is sent one before it goes out.
+    pub fn check_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.config.check_interval = Some(interval.into());
+        self
+    }
+
+    /// How long a [`check`](Connector::check), or the answer to a
+    /// [`heartbeat`](Connector::heartbeat), may take. Default: 2 s.
     pub fn check_timeout(mut self, timeout: Duration) -> Self {
         self.config.check_timeout = Some(timeout);
         self

@@ -47,6 +47,7 @@ pub(crate) struct Config {
     pub(crate) fair_after: Option<Duration>,
     pub(crate) probe_after: Option<Duration>,
     pub(crate) check_after: Option<Duration>,
+    pub(crate) check_interval: Option<Option<Duration>>,
     pub(crate) check_timeout: Option<Duration>,
     pub(crate) settle_timeout: Option<Duration>,
     pub(crate) fail_fast: Option<bool>,
@@ -83,6 +84,8 @@ pub(crate) struct Limits {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) connect_timeout: Duration,
+    /// How often idle connections are proved, where they can be.
+    pub(crate) check_interval: Option<Duration>,
     pub(crate) check_timeout: Duration,
     pub(crate) settle_timeout: Duration,
     pub(crate) fair_after: Duration,
@@ -110,6 +113,7 @@ pub(crate) const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) const DEFAULT_FAIR_AFTER: Duration = Duration::from_millis(2);
 pub(crate) const DEFAULT_PROBE_AFTER: Duration = Duration::from_millis(50);
 pub(crate) const DEFAULT_CHECK_AFTER: Duration = Duration::from_millis(500);
+pub(crate) const DEFAULT_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 pub(crate) const DEFAULT_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const DEFAULT_SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -186,6 +190,7 @@ impl Config {
             idle_timeout: self.idle_timeout.unwrap_or(Some(DEFAULT_IDLE_TIMEOUT)),
             max_lifetime: self.max_lifetime.unwrap_or(Some(DEFAULT_MAX_LIFETIME)),
             connect_timeout: self.connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
+            check_interval: self.check_interval.unwrap_or(Some(DEFAULT_CHECK_INTERVAL)),
             check_timeout: self.check_timeout.unwrap_or(DEFAULT_CHECK_TIMEOUT),
             settle_timeout: self.settle_timeout.unwrap_or(DEFAULT_SETTLE_TIMEOUT),
             fair_after: self.fair_after.unwrap_or(DEFAULT_FAIR_AFTER),
@@ -224,6 +229,7 @@ impl Config {
             ("max_lifetime", self.max_lifetime.flatten()),
             ("checkout_timeout", self.checkout_timeout),
             ("connect_timeout", self.connect_timeout),
+            ("check_interval", self.check_interval.flatten()),
             ("check_timeout", self.check_timeout),
             ("settle_timeout", self.settle_timeout),
         ];

@@ -241,7 +241,7 @@ pub use crate::config::{EndpointLimits, Reuse};
 #[cfg(unix)]
 pub use crate::connector::UnixConnector;
 pub use crate::connector::{
-    BoxConnector, Connector, Ended, Heartbeat, Look, Opening, Plan, Pulse, Reset, Resolve,
+    Beat, BoxConnector, Connector, Ended, Heartbeat, Look, Opening, Plan, Pulse, Reset, Resolve,
     Resolved, Socket, SocketOptions, TcpConnector, TcpKeepalive, Watch,
 };
 pub use crate::core::Stats;

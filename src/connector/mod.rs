@@ -1,5 +1,6 @@
 //! How connections are opened, and how they are judged.
 
+mod heartbeat;
 mod options;
 mod plan;
 mod resolve;
@@ -8,6 +9,7 @@ mod tcp;
 #[cfg(unix)]
 mod unix;
 
+pub use self::heartbeat::{Beat, Heartbeat, Pulse};
 pub use self::options::{SocketOptions, TcpKeepalive};
 pub use self::plan::{Opening, Plan};
 pub use self::resolve::{Resolve, Resolved};
@@ -16,6 +18,7 @@ pub use self::tcp::TcpConnector;
 #[cfg(unix)]
 pub use self::unix::UnixConnector;
 
+pub(crate) use self::heartbeat::Beats;
 pub(crate) use self::plan::Start;
 pub(crate) use self::resolve::ask_system;
 pub(crate) use self::socket::Judgement;
@@ -147,13 +150,15 @@ pub trait Connector: Send + Sync + 'static {
         Ok(())
     }
 
-    /// True if `check` does something: only then are checks made.
+    /// True if `check` does something: only then are checks made. Asked once.
     fn has_check(&self) -> bool {
         false
     }
 
-    /// A round trip that proves the connection works, before one that was idle for longer than
-    /// [`check_after`](crate::Builder::check_after) is handed out.
+    /// A round trip that proves the connection works: before one that was idle for longer than
+    /// [`check_after`](crate::Builder::check_after) is handed out, and, of connectors that have no
+    /// [`heartbeat`](Connector::heartbeat), every
+    /// [`check_interval`](crate::Builder::check_interval) while it is idle.
     ///
     /// # Blocking
     ///
@@ -168,9 +173,15 @@ pub trait Connector: Send + Sync + 'static {
         Ok(())
     }
 
-    /// A protocol's own PING and PONG for idle connections; `None`: it has none.
+    /// A protocol's own PING and PONG for an idle connection; `None`: it has none.
     ///
-    /// Not carried yet: reserved for the event loop. A [`check`](Connector::check) is.
+    /// Sent by the event loop every [`check_interval`](crate::Builder::check_interval), on the
+    /// socket that [`watch`](Connector::watch) shows ([`Watch::Socket`]); an answer that does not
+    /// come within [`check_timeout`](crate::Builder::check_timeout), or is wrong, ends the
+    /// connection. No thread is needed for it, however many are idle.
+    ///
+    /// Asked once when the endpoint is made, to see whether there is any, and once for each
+    /// heartbeat, on the event loop: like its methods, it must not block.
     fn heartbeat(&self, key: &Self::Key) -> Option<Box<dyn Heartbeat>> {
         let _unused = key;
         None
@@ -254,51 +265,6 @@ pub enum Look {
         /// How long it was idle, by a clock that ticks every few milliseconds.
         idle: Duration,
     },
-}
-
-/// A protocol's own PING and PONG, as bytes, without I/O.
-///
-/// ```
-/// use warmline::{Heartbeat, Pulse};
-///
-/// struct RedisBeat;
-///
-/// impl Heartbeat for RedisBeat {
-///     fn ping(&mut self, out: &mut Vec<u8>) {
-///         out.extend_from_slice(b"PING\r\n");
-///     }
-///     fn pong(&mut self, received: &[u8]) -> Pulse {
-///         match received {
-///             b"+PONG\r\n" => Pulse::Alive,
-///             part if b"+PONG\r\n".starts_with(part) => Pulse::More,
-///             _ => Pulse::Dead,
-///         }
-///     }
-/// }
-/// # assert_eq!(RedisBeat.pong(b"+PO"), Pulse::More);
-/// ```
-pub trait Heartbeat: Send {
-    /// Appends the bytes to send.
-    fn ping(&mut self, out: &mut Vec<u8>);
-    /// Judges all bytes received since the ping; called again with more until it decides.
-    fn pong(&mut self, received: &[u8]) -> Pulse;
-}
-
-/// What [`Heartbeat::pong`] makes of the bytes so far.
-///
-/// ```
-/// # use warmline::Pulse;
-/// assert_ne!(Pulse::More, Pulse::Dead);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Pulse {
-    /// The answer is not complete.
-    More,
-    /// That was the answer.
-    Alive,
-    /// That was no answer.
-    Dead,
 }
 
 /// Any connector with this key and this connection.

@@ -1,7 +1,9 @@
 //! Plain TCP.
 
 use crate::connector::options::setters;
-use crate::connector::{Connector, Opening, Plan, Socket, SocketOptions, Watch, sealed};
+use crate::connector::{
+    Beats, Connector, Heartbeat, Opening, Plan, Socket, SocketOptions, Watch, sealed,
+};
 use crate::error::BoxError;
 use crate::key::Address;
 
@@ -21,13 +23,23 @@ use crate::key::Address;
 #[derive(Clone, Debug, Default)]
 pub struct TcpConnector {
     options: SocketOptions,
+    beats: Beats,
 }
 
 impl TcpConnector {
     /// With the default options.
     #[must_use]
     pub const fn new() -> Self {
-        Self { options: SocketOptions::new() }
+        Self { options: SocketOptions::new(), beats: Beats::NONE }
+    }
+
+    /// Sends each idle connection this heartbeat, every
+    /// [`check_interval`](crate::Builder::check_interval), and closes those that do not answer it.
+    /// Without one, none is sent.
+    #[must_use]
+    pub fn heartbeat<H: Heartbeat + Clone + Sync + 'static>(mut self, heartbeat: H) -> Self {
+        self.beats = Beats::of(heartbeat);
+        self
     }
 
     setters!(options);
@@ -60,5 +72,9 @@ impl Connector for TcpConnector {
 
     fn watch<'c>(&self, conn: &'c Socket) -> Watch<'c> {
         conn.watch()
+    }
+
+    fn heartbeat(&self, _: &Address) -> Option<Box<dyn Heartbeat>> {
+        self.beats.make()
     }
 }

@@ -1,7 +1,9 @@
 //! Unix-domain sockets.
 
 use crate::connector::options::setters;
-use crate::connector::{Connector, Opening, Plan, Socket, SocketOptions, Watch, sealed};
+use crate::connector::{
+    Beats, Connector, Heartbeat, Opening, Plan, Socket, SocketOptions, Watch, sealed,
+};
 use crate::error::BoxError;
 use crate::key::SocketPath;
 
@@ -20,13 +22,23 @@ use crate::key::SocketPath;
 #[derive(Clone, Debug, Default)]
 pub struct UnixConnector {
     options: SocketOptions,
+    beats: Beats,
 }
 
 impl UnixConnector {
     /// With the default options.
     #[must_use]
     pub const fn new() -> Self {
-        Self { options: SocketOptions::new() }
+        Self { options: SocketOptions::new(), beats: Beats::NONE }
+    }
+
+    /// Sends each idle connection this heartbeat, every
+    /// [`check_interval`](crate::Builder::check_interval), and closes those that do not answer it.
+    /// Without one, none is sent.
+    #[must_use]
+    pub fn heartbeat<H: Heartbeat + Clone + Sync + 'static>(mut self, heartbeat: H) -> Self {
+        self.beats = Beats::of(heartbeat);
+        self
     }
 
     setters!(options);
@@ -55,5 +67,9 @@ impl Connector for UnixConnector {
 
     fn watch<'c>(&self, conn: &'c Socket) -> Watch<'c> {
         conn.watch()
+    }
+
+    fn heartbeat(&self, _: &SocketPath) -> Option<Box<dyn Heartbeat>> {
+        self.beats.make()
     }
 }

@@ -213,14 +213,16 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let retires_at = self.limits.max_lifetime.map(|lifetime| {
             // Up to a quarter off, so that what was born together does not end together.
             let quarter = crate::clock::nanos(lifetime) / 4;
-            let off = Duration::from_nanos(self.random_below(quarter));
+            let off = Duration::from_nanos(self.spread(quarter));
             now.mono.plus(lifetime.saturating_sub(off))
         });
-        self.set_timer(token.index, retires_at, fx);
         let entry = self.entries.at_mut(token.index);
         entry.born = now.mono;
         entry.retires_at = retires_at;
         let endpoint = entry.endpoint;
+        let proof_at = self.first_proof(endpoint, now);
+        let term = self.next_term(token.index, proof_at);
+        self.set_timer(token.index, term, fx);
         let place = self.endpoints.at_mut(endpoint);
         place.note_connect(took);
         place.counters.opened += 1;
@@ -344,9 +346,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         match (conn, objection) {
             (Some(conn), None) => {
                 let is_past = retires_at.is_some_and(|at| at <= now.mono);
-                self.set_timer(token.index, retires_at.filter(|_| !is_past), fx);
+                self.note_proof(token.index, now, fx);
                 self.entries.at_mut(token.index).retire = is_past;
                 self.endpoints.at_mut(endpoint).checking -= 1;
+                self.budget.checking -= 1;
                 self.offer_checked(token.index, conn, is_past, now, fx);
             }
             (conn, objection) => {
@@ -370,7 +373,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.end_uncounted(index, conn, CloseReason::MaxLifetime, fx);
             self.rebalance(endpoint, now, fx);
         } else {
-            self.offer(index, conn, From::Crew, now, fx);
+            self.offer(index, conn, From::Upkeep, now, fx);
         }
     }
 

@@ -17,6 +17,8 @@ pub(crate) struct Budget {
     pub(crate) attempts: List<USED>,
     /// How many of them were called off and have not ended.
     pub(crate) called_off: usize,
+    /// Connections that are out for a check, a heartbeat, or to be settled.
+    pub(crate) checking: usize,
     /// Endpoints whose waiters found no room under the pool's limits, oldest at the front.
     pub(crate) starved: List<STARVED>,
     /// Endpoints where nothing happened when they were last looked at.
@@ -35,6 +37,7 @@ impl Budget {
             idle: List::new(),
             attempts: List::new(),
             called_off: 0,
+            checking: 0,
             starved: List::new(),
             vacant: List::new(),
             keeps_some: false,

@@ -12,8 +12,10 @@ use crate::observe::CloseReason;
 pub(crate) enum From {
     /// Its user gave it back.
     User,
-    /// The crew opened, checked or settled it.
+    /// It was opened.
     Crew,
+    /// It was checked or settled, and has a place among the idle ones.
+    Upkeep,
 }
 
 /// What the event loop can see of a connection.
@@ -65,6 +67,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         entry.conn = Some(conn);
         entry.state = State::Idle;
         entry.idle_since = wall;
+        self.returns += 1;
+        entry.rank = self.returns;
         let place = self.endpoints.at_mut(entry.endpoint);
         place.idle.push_back(&mut self.entries, index);
         self.budget.idle.push_back(&mut self.entries, index);
@@ -133,10 +137,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.discard(token, conn, CloseReason::MadeRoom, now, fx);
             return;
         }
-        self.entries.at_mut(token.index).state = State::Checking(Attempt::Queued);
+        self.returns += 1;
+        let entry = self.entries.at_mut(token.index);
+        entry.state = State::Checking(Attempt::Queued);
+        (entry.idle_since, entry.rank) = (now.wall, self.returns);
         let place = self.endpoints.at_mut(endpoint);
         place.in_use -= 1;
         place.checking += 1;
+        self.budget.checking += 1;
         let deadline = now.mono.plus(self.limits.settle_timeout);
         self.set_timer(token.index, Some(deadline), fx);
         let upkeep = Upkeep::Settle;
@@ -233,15 +241,17 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         } else if let Some((waiter, arrived)) = oldest {
             let is_due = now.mono.since(arrived) >= self.limits.fair_after;
             // A new connection is no one's to overtake for; and what may not be idle must be used.
-            let is_direct = is_due || from == From::Crew || self.is_request(waiter);
+            let is_direct = is_due || from != From::User || self.is_request(waiter);
             if is_direct || !has_room {
                 let grant = self.grant(index, conn, now);
                 self.answer(waiter, Answer::Granted(grant), fx);
             } else {
                 self.rest(index, conn, now.wall);
             }
-        } else if !has_room && (from == From::Crew || max_idle == 0) {
+        } else if !has_room && (from != From::User || max_idle == 0) {
             self.end_uncounted(index, conn, CloseReason::Surplus, fx);
+        } else if from == From::Upkeep {
+            self.lay_back(index, conn);
         } else {
             self.rest(index, conn, now.wall);
             self.trim(endpoint, now, fx);

@@ -6,8 +6,8 @@ use crate::clock::{Now, Stamp, nanos};
 use crate::config::Reuse;
 use crate::core::Core;
 use crate::core::connect::RETRY_PAUSE;
-use crate::core::effects::{Action, Answer, Effects, Upkeep};
-use crate::core::entry::{Attempt, Grant, Lease, State};
+use crate::core::effects::{Answer, Effects, Upkeep};
+use crate::core::entry::{Grant, Lease, State};
 use crate::core::slab::{Links, Token};
 use crate::core::waiters::{Manner, Terms, Waiter};
 use crate::error::{ConnectFailure, Counts};
@@ -256,7 +256,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return None;
         }
         let idle_timeout = self.limits.idle_timeout.map_or(u64::MAX, nanos);
-        let check_after = self.limits.check_after.map_or(u64::MAX, nanos);
+        let proof_after = self.proof_after(endpoint);
         loop {
             let place = self.endpoints.at(endpoint);
             let index = match self.limits.reuse {
@@ -266,39 +266,22 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             let idle_for = now.wall.apart(self.entries.at(index).idle_since);
             if idle_for >= idle_timeout {
                 self.end(index, None, CloseReason::IdleTimeout, fx);
-            } else if idle_for >= check_after {
+            } else if self.unproved_for(index, now.wall) >= proof_after {
                 // The newest is at the back in either order of reuse.
                 let newest = place.idle.back().unwrap_or(index);
-                let newest_for = now.wall.apart(self.entries.at(newest).idle_since);
-                if newest_for < check_after {
+                if self.unproved_for(newest, now.wall) < proof_after {
+                    let newest_for = now.wall.apart(self.entries.at(newest).idle_since);
                     return self.lend(newest, newest_for, now.wall);
                 }
                 if place.returning() < demand {
-                    self.begin_check(newest, now, fx);
+                    let has_check = self.limits.check_after.is_some();
+                    let upkeep = if has_check { Upkeep::Check } else { Upkeep::Beat };
+                    self.begin_proof(newest, upkeep, now, fx);
                 }
                 return None;
             } else {
                 return self.lend(index, idle_for, now.wall);
             }
-        }
-    }
-
-    /// Sends an idle connection off to be checked.
-    fn begin_check(&mut self, index: u32, now: Now, fx: &mut Effects<T, W>) {
-        let token = self.entries.token(index);
-        let endpoint = self.entries.at(index).endpoint;
-        let place = self.endpoints.at_mut(endpoint);
-        place.idle.remove(&mut self.entries, index);
-        self.budget.idle.remove(&mut self.entries, index);
-        place.checking += 1;
-        let entry = self.entries.at_mut(index);
-        entry.state = State::Checking(Attempt::Queued);
-        let conn = entry.conn.take();
-        let deadline = now.mono.plus(self.limits.check_timeout);
-        self.set_timer(index, Some(deadline), fx);
-        if let Some(conn) = conn {
-            let upkeep = Upkeep::Check;
-            fx.act(Action::Upkeep { endpoint, token, conn, upkeep, deadline });
         }
     }
 
@@ -340,8 +323,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn tellable(&self, endpoint: u32, wall: Stamp) -> usize {
         let place = self.endpoints.at(endpoint);
         let Some(newest) = place.idle.back().filter(|_| !self.is_paused) else { return 0 };
-        let check_after = self.limits.check_after.map_or(u64::MAX, nanos);
-        if wall.apart(self.entries.at(newest).idle_since) < check_after {
+        if self.unproved_for(newest, wall) < self.proof_after(endpoint) {
             return place.idle.len();
         }
         place.idle.len().min(place.waiters.len().saturating_sub(place.returning()))

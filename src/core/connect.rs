@@ -106,6 +106,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             epoch: place.epoch,
             born: now.mono,
             idle_since: Stamp::ZERO,
+            rank: 0,
+            proved: Stamp::ZERO,
             uses: 0,
             doomed: None,
             retire: false,

@@ -64,6 +64,8 @@ pub(crate) struct Closing<T> {
 pub(crate) enum Upkeep {
     Check,
     Settle,
+    /// A heartbeat, in the event loop.
+    Beat,
 }
 
 /// Filled by transitions, emptied by whoever holds the lock.

@@ -47,6 +47,8 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) epoch: u32,
     /// Its attempts begin in the event loop, which keeps their deadlines.
     pub(crate) begins_in_loop: bool,
+    /// Its idle connections are sent heartbeats.
+    pub(crate) has_beats: bool,
     /// `min_idle` is kept up: there is a handle, or it was used of late.
     pub(crate) kept: bool,
     /// How many connections a call of `warm` wants open.
@@ -105,6 +107,7 @@ impl<W> EndpointCore<W> {
             abandoned: 0,
             epoch: 0,
             begins_in_loop: false,
+            has_beats: false,
             kept: true,
             warm_target: 0,
             watchers: Vec::new(),

@@ -24,13 +24,18 @@ pub(crate) struct Entry<T> {
     pub(crate) born: Stamp,
     /// When it came back. Wall clock.
     pub(crate) idle_since: Stamp,
+    /// How many had come back by then: idle ones are in this order.
+    pub(crate) rank: u64,
+    /// When it was last found to work, while nobody used it. Wall clock.
+    pub(crate) proved: Stamp,
     /// How often it was checked out.
     pub(crate) uses: u32,
     /// What was noticed while it was elsewhere than idle: why it is of no more use.
     pub(crate) doomed: Option<CloseReason>,
     /// It is past its lifetime and ends when it comes back.
     pub(crate) retire: bool,
-    /// What its timer is set to: the end of its lifetime, or of the attempt that has it.
+    /// What its timer is set to: the end of its lifetime, or of the attempt that has it, or the time
+    /// to see whether it wants proof.
     pub(crate) timer: Option<Stamp>,
     /// The end of its lifetime.
     pub(crate) retires_at: Option<Stamp>,

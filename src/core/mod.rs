@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Which file does what: `checkout` serves callers, `checkin` takes connections back, `connect`
-//! decides when to open more, `pace` how fast, `attempt` what comes of it, `upkeep` keeps time and
+//! decides when to open more, `pace` how fast, `attempt` what comes of it, `proof` sees that idle ones work, `upkeep` keeps time and
 //! ends things, `pausing` holds everything back, `vacancy` knows which endpoints can be forgotten.
 
 mod attempt;
@@ -29,6 +29,7 @@ mod entry;
 mod pace;
 mod pausing;
 mod permits;
+mod proof;
 mod slab;
 #[cfg(any(test, warmline_sim))]
 mod sound;
@@ -87,8 +88,12 @@ pub(crate) struct Core<T, W> {
     #[cfg(warmline_sim)]
     latest: Now,
     is_paused: bool,
-    /// State of the generator that spreads lifetimes.
+    /// How many connections have come back.
+    returns: u64,
+    /// State of the generator that makes pauses differ.
     random: u64,
+    /// Where in its range the last of what is spread evenly lies, in parts of 2⁶⁴.
+    phase: u64,
     /// What happened at endpoints that are forgotten.
     forgotten: Counters,
 }
@@ -111,7 +116,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             #[cfg(warmline_sim)]
             latest: Now::default(),
             is_paused: false,
+            returns: 0,
             random: seed | 1,
+            phase: seed,
             forgotten: Counters::default(),
         }
     }
@@ -213,6 +220,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
             State::Checking(attempt) => {
                 place.checking -= 1;
+                self.budget.checking -= 1;
                 place.stuck_checks -= usize::from(attempt == Attempt::Stuck);
             }
         }
@@ -289,6 +297,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// Some time from `least` on and before `most`.
     fn between(&mut self, least: Duration, most: Duration) -> Duration {
         least + Duration::from_nanos(self.random_below(nanos(most.saturating_sub(least))))
+    }
+
+    /// A number below `bound`: however many are asked for, they lie evenly (each is a golden section
+    /// from the last, round and round).
+    fn spread(&mut self, bound: u64) -> u64 {
+        self.phase = self.phase.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        ((u128::from(self.phase) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number below `bound`, from a xorshift generator: spreading needs no better one.

@@ -50,8 +50,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// the fast path has to hand it out: no time at all while the pool is paused.
     pub(crate) fn note_care(&mut self, endpoint: u32) {
         let idle = self.limits.idle_timeout.map_or(u64::MAX, nanos);
-        let check = self.limits.check_after.map_or(u64::MAX, nanos);
-        let care_after = if self.is_paused { 0 } else { idle.min(check) };
+        let proof = self.proof_after(endpoint);
+        let care_after = if self.is_paused { 0 } else { idle.min(proof) };
         self.endpoints.at_mut(endpoint).care_after = care_after;
     }
 }

@@ -282,6 +282,45 @@ impl<const L: usize> List<L> {
         self.len -= 1;
     }
 
+    /// Takes out a node that is to come back to its place: it remembers who comes after it.
+    pub(crate) fn lift<N: Linked<L>>(&mut self, slab: &mut Slab<N>, index: u32) {
+        let next = slab.at(index).links().next;
+        self.remove(slab, index);
+        slab.at_mut(index).links_mut().next = next;
+    }
+
+    /// Puts a node into a list that is in the order of ranks, which no two share. `look` tells of a
+    /// node its rank, and whether it is in this list.
+    ///
+    /// The place that it was [lifted](List::lift) from is looked at first: seldom is it another.
+    pub(crate) fn lay_back<N: Linked<L>>(
+        &mut self,
+        slab: &mut Slab<N>,
+        index: u32,
+        look: impl Fn(&N) -> (u64, bool),
+    ) {
+        let (own, _) = look(slab.at(index));
+        let is_after = |at: u32| look(slab.at(at)).0 > own;
+        let remembered = slab.at(index).links().next;
+        let prev = if remembered == END {
+            self.tail
+        } else {
+            let node = slab.places.get(remembered as usize).and_then(|place| place.node.as_ref());
+            let is_next = |node: &N| look(node).1 && is_after(remembered);
+            node.filter(|node| is_next(node)).map_or(index, |node| node.links().prev)
+        };
+        let is_there = prev != index && (prev == END || !is_after(prev));
+        let next = if is_there {
+            Some(remembered).filter(|&next| next != END)
+        } else {
+            self.iter(slab).find(|&at| is_after(at))
+        };
+        match next {
+            Some(next) => self.insert_before(slab, next, index),
+            None => self.push_back(slab, index),
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn next<N: Linked<L>>(&self, slab: &Slab<N>, index: u32) -> Option<u32> {
         let next = slab.at(index).links().next;
@@ -376,6 +415,87 @@ mod tests {
         list.remove(&mut slab, first);
         list.remove(&mut slab, front);
         assert_eq!(list.iter(&slab).collect::<Vec<_>>(), [middle, last]);
+    }
+
+    /// What is left of `order` and came back to it, after some were lifted and others moved.
+    fn lifted(moves: impl Fn(&mut Slab<Ranked>, &mut List<0>)) -> Vec<u32> {
+        let mut slab = Slab::new();
+        let mut list = List::new();
+        for rank in 0..5 {
+            let token = slab.insert(Ranked { rank, is_in: true, links: Links::NONE });
+            list.push_back(&mut slab, token.index);
+        }
+        moves(&mut slab, &mut list);
+        let order: Vec<u32> = list.iter(&slab).collect();
+        let ranks = |index: &u32| slab.at(*index).rank;
+        assert!(order.is_sorted_by_key(ranks), "{order:?}");
+        assert_eq!(order.len(), list.len());
+        order
+    }
+
+    struct Ranked {
+        rank: u64,
+        is_in: bool,
+        links: Links,
+    }
+
+    impl Linked<0> for Ranked {
+        fn links(&self) -> &Links {
+            &self.links
+        }
+        fn links_mut(&mut self) -> &mut Links {
+            &mut self.links
+        }
+    }
+
+    fn lift(slab: &mut Slab<Ranked>, list: &mut List<0>, index: u32) {
+        list.lift(slab, index);
+        slab.at_mut(index).is_in = false;
+    }
+
+    fn lay_back(slab: &mut Slab<Ranked>, list: &mut List<0>, index: u32) {
+        list.lay_back(slab, index, |node| (node.rank, node.is_in));
+        slab.at_mut(index).is_in = true;
+    }
+
+    #[test]
+    fn a_node_that_was_lifted_comes_back_to_its_place_whatever_became_of_its_neighbours() {
+        for at in 0..5 {
+            let order = lifted(|slab, list| {
+                lift(slab, list, at);
+                lay_back(slab, list, at);
+            });
+            assert_eq!(order, [0, 1, 2, 3, 4]);
+        }
+        // Two neighbours, one after the other.
+        for (first, second) in [(1, 2), (2, 1), (3, 4), (0, 1)] {
+            let order = lifted(|slab, list| {
+                lift(slab, list, first);
+                lift(slab, list, second);
+                lay_back(slab, list, first);
+                lay_back(slab, list, second);
+            });
+            assert_eq!(order, [0, 1, 2, 3, 4]);
+        }
+        // The one after it is the newest by now, or gone and another in its place.
+        let order = lifted(|slab, list| {
+            lift(slab, list, 2);
+            list.remove(slab, 3);
+            slab.at_mut(3).rank = 9;
+            list.push_back(slab, 3);
+            lay_back(slab, list, 2);
+        });
+        assert_eq!(order, [0, 1, 2, 4, 3]);
+        let order = lifted(|slab, list| {
+            lift(slab, list, 4);
+            lift(slab, list, 3);
+            let token = slab.token(4);
+            slab.remove(token);
+            lay_back(slab, list, 3);
+            let token = slab.insert(Ranked { rank: 7, is_in: true, links: Links::NONE });
+            list.push_back(slab, token.index);
+        });
+        assert_eq!(order.len(), 5);
     }
 
     #[test]

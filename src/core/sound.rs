@@ -77,9 +77,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             assert!(entry.doomed.is_none() && !entry.retire, "{at:?}, but known to be of no use");
             assert_eq!(entry.epoch, place.epoch, "{at:?}, but evicted");
         }
+        let has_term = entry.retires_at.is_some() || self.proof_interval(entry.endpoint).is_some();
         let is_timed = match entry.state {
-            State::Idle => self.limits.max_lifetime.is_some(),
-            State::InUse => self.limits.max_lifetime.is_some() && !entry.retire,
+            State::Idle => has_term,
+            State::InUse => has_term && !entry.retire,
             State::Connecting(attempt) => {
                 let is_in_loop = match attempt {
                     Attempt::Queued => entry.timer.is_none(),
@@ -259,6 +260,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         assert_eq!(budget.permits.taken(), self.entries.len(), "an entry owns one permit");
         assert_eq!(budget.idle.len(), sum(|place| place.idle.len()), "idle");
         assert_eq!(budget.attempts.len(), sum(EndpointCore::connecting), "connecting");
+        assert_eq!(budget.checking, sum(|place| place.checking), "checking");
         assert_eq!(budget.called_off, sum(|place| place.called_off), "called off");
         assert_eq!(budget.abandoned, sum(|place| place.abandoned), "abandoned");
         assert_eq!(budget.waiting, sum(|place| place.waiters.len()), "waiting");

@@ -75,7 +75,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let entry = self.entries.at_mut(index);
         entry.timer = None;
         let endpoint = entry.endpoint;
+        let is_past = entry.retires_at.is_some_and(|at| at <= now.mono);
         match entry.state {
+            State::InUse | State::Idle if !is_past => self.proof_due(index, now, fx),
             State::InUse => entry.retire = true,
             State::Idle => {
                 self.end(index, None, CloseReason::MaxLifetime, fx);

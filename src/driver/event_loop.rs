@@ -1,4 +1,5 @@
-//! The event loop: connects sockets without blocking, and learns that idle connections have died.
+//! The event loop: connects sockets without blocking, learns that idle connections have died, and
+//! asks them whether they live.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,6 +9,7 @@ use crate::connector::Watch;
 use crate::core::{Cut, Token};
 use crate::driver::connects::{self, Connects, Key, Order};
 use crate::driver::crew::Crew;
+use crate::driver::heartbeat::{self, Beating, Beats};
 use crate::driver::watch::{Claims, Watches, notice_of};
 use crate::driver::worker::Worker;
 use crate::shared::Watcher;
@@ -37,6 +39,8 @@ pub(crate) enum Command {
     Connect(Order),
     /// Past its deadline, or not wanted any more.
     Cancel(Key),
+    /// Ask an idle connection whether it works.
+    Beat(Box<dyn Beating>),
     #[cfg(test)]
     Panic,
 }
@@ -58,7 +62,11 @@ impl EventLoop {
             },
             {
                 let this = Arc::clone(&this);
-                move |stop| this.run(poll, Connects::new(registry, claims), &crew, stop)
+                move |stop| {
+                    let beats = Beats::new(Arc::clone(&registry));
+                    let work = Work { connects: Connects::new(registry, claims), beats };
+                    this.run(poll, work, &crew, stop);
+                }
             },
         )?;
         Ok((this, worker))
@@ -86,13 +94,13 @@ impl EventLoop {
         }
     }
 
-    fn run(&self, mut poll: Poll, mut connects: Connects, crew: &Crew, stop: &AtomicBool) {
+    fn run(&self, mut poll: Poll, mut work: Work, crew: &Crew, stop: &AtomicBool) {
         let _working = sync::working_for(sync::EVERY_POOL);
         let mut events = Events::with_capacity(MOST_EVENTS);
         // However it ends, nothing may be left that waits for it.
         survives(|| {
             while !stop.load(Ordering::Acquire) {
-                if let Err(error) = self.turn(&mut poll, &mut events, &mut connects, crew) {
+                if let Err(error) = self.turn(&mut poll, &mut events, &mut work, crew) {
                     log::error!("the event loop cannot go on: {error}");
                     break;
                 }
@@ -102,7 +110,7 @@ impl EventLoop {
         inbox.has_ended = true;
         let unread = std::mem::take(&mut inbox.commands);
         drop(inbox);
-        let_fall((connects, unread));
+        let_fall((work, unread));
     }
 
     /// Waits for news, and acts on it.
@@ -110,10 +118,10 @@ impl EventLoop {
         &self,
         poll: &mut Poll,
         events: &mut Events,
-        connects: &mut Connects,
+        work: &mut Work,
         crew: &Crew,
     ) -> io::Result<()> {
-        match poll.poll(events, connects.pause(clock::mono())) {
+        match poll.poll(events, work.connects.pause(clock::mono())) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             result => result?,
         }
@@ -121,7 +129,8 @@ impl EventLoop {
             let (tag, of) = Cut::unpack(event.token().0);
             match tag {
                 WAKER_TAG => {}
-                connects::TAG => connecting(connects, |connects| connects.ready(of)),
+                connects::TAG => work.go_on(|work| work.connects.ready(of)),
+                heartbeat::TAG => work.go_on(|work| work.beats.ready(of)),
                 tag => {
                     let Some(notice) = notice_of(event, of) else { continue };
                     let Some(ward) = self.watches.ward(tag) else { continue };
@@ -132,23 +141,35 @@ impl EventLoop {
         let commands = std::mem::take(&mut self.inbox.lock().commands);
         let now = clock::mono();
         for command in commands {
-            connecting(connects, |connects| match command {
-                Command::Connect(order) => connects.add(order, now),
-                Command::Cancel(key) => connects.cancel(key),
+            work.go_on(|work| match command {
+                Command::Connect(order) => work.connects.add(order, now),
+                Command::Cancel(key) => {
+                    work.connects.cancel(key);
+                    work.beats.cancel(key);
+                }
+                Command::Beat(beating) => work.beats.add(beating),
                 #[cfg(test)]
                 Command::Panic => std::panic::panic_any("as the test says"),
             });
         }
-        connecting(connects, |connects| connects.advance(now));
+        work.go_on(|work| work.connects.advance(now));
         Ok(())
     }
 }
 
-/// Does something about what is being connected. If that panics, all of it fails: who knows what
-/// was left half done.
-fn connecting(connects: &mut Connects, act: impl FnOnce(&mut Connects)) {
-    if !survives(|| act(connects)) {
-        let_fall(connects.take_all());
+/// What the loop has under way.
+#[derive(Debug)]
+struct Work {
+    connects: Connects,
+    beats: Beats,
+}
+
+impl Work {
+    /// Does something about it. If that panics, all of it fails: who knows what was left half done.
+    fn go_on(&mut self, act: impl FnOnce(&mut Self)) {
+        if !survives(|| act(self)) {
+            let_fall((self.connects.take_all(), self.beats.take_all()));
+        }
     }
 }
 
@@ -183,6 +204,7 @@ impl std::fmt::Debug for Command {
         f.write_str(match self {
             Self::Connect(_) => "Connect",
             Self::Cancel(_) => "Cancel",
+            Self::Beat(_) => "Beat",
             #[cfg(test)]
             Self::Panic => "Panic",
         })

@@ -10,6 +10,7 @@ mod crew;
 mod dial;
 mod event_loop;
 mod flight;
+mod heartbeat;
 mod observer;
 mod race;
 mod reaper;
@@ -33,6 +34,7 @@ use crate::core::{Closing, Cut, Notice, Token, Upkeep};
 use crate::driver::connects::Order;
 use crate::driver::crew::{Crew, Fate, Job, Kind, Mark};
 use crate::driver::event_loop::{Command, EventLoop};
+use crate::driver::heartbeat::Beat;
 use crate::driver::observer::Told;
 use crate::driver::reaper::{Bell, Reaper};
 use crate::driver::resolver::LookUps;
@@ -284,6 +286,11 @@ impl Tie {
         self.crew.let_go(home, self.pool);
     }
 
+    /// Lets go of an endpoint, where the last of it may be dropped.
+    fn let_go_of<C: Connector>(&self, home: Arc<Home<C>>) {
+        self.crew.let_go(home, self.pool);
+    }
+
     /// Has the event loop connect a socket.
     fn order(&self, order: Order) {
         self.event_loop.send(Command::Connect(order));
@@ -335,13 +342,18 @@ impl<C: Connector> Hands<C> for Tie {
     }
 
     fn upkeep(
-        &self,
+        self: Arc<Self>,
         home: Arc<Home<C>>,
         token: Token,
         conn: Boxed<C>,
         upkeep: Upkeep,
         deadline: Deadline,
     ) {
+        if upkeep == Upkeep::Beat {
+            let beat = Beat::new(Arc::clone(&self), home, token, conn);
+            self.event_loop.send(Command::Beat(Box::new(beat)));
+            return;
+        }
         let theirs = Arc::clone(&home);
         let mark = self.submit_attempt(token, Kind::Upkeep, move |fate| match fate {
             Fate::Run => upkeep::run(&theirs, token, conn, upkeep, deadline),

@@ -24,7 +24,7 @@ pub(crate) fn run<C: Connector>(
         return;
     }
     let refused = match upkeep {
-        Upkeep::Check => CloseReason::CheckFailed,
+        Upkeep::Check | Upkeep::Beat => CloseReason::CheckFailed,
         Upkeep::Settle => CloseReason::ResetRefused,
     };
     let mut conn = conn;
@@ -32,7 +32,7 @@ pub(crate) fn run<C: Connector>(
         shared.look_away(&mut conn, false)?;
         limit(home, token, &mut conn.conn, deadline)?;
         match upkeep {
-            Upkeep::Check => shared.connector.check(&mut conn.conn, deadline)?,
+            Upkeep::Check | Upkeep::Beat => shared.connector.check(&mut conn.conn, deadline)?,
             Upkeep::Settle => shared.connector.settle(&mut conn.conn, deadline)?,
         }
         let options = home.plan.socket_options();

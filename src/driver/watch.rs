@@ -12,6 +12,7 @@ use crate::clock::Stamp;
 use crate::connector::Watch;
 use crate::core::{Cut, Notice, Token};
 use crate::driver::crew::Crew;
+use crate::driver::heartbeat;
 use crate::shared::{Since, Watched};
 use crate::sync::{Arc, Mutex, Weak};
 use crate::sys::mio::{self, Registry};
@@ -95,8 +96,8 @@ impl std::fmt::Debug for dyn Ward {
     }
 }
 
-/// The last tag that a pool may have; the one above it is the waker's.
-pub(crate) const LAST_TAG: u16 = Token::MOST_TAG - 1;
+/// The last tag that a pool may have; above it are those of heartbeats and of the waker.
+pub(crate) const LAST_TAG: u16 = heartbeat::TAG - 1;
 
 impl Watches {
     pub(crate) fn new(registry: Arc<Registry>, claims: Arc<Claims>) -> Self {

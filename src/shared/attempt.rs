@@ -15,6 +15,11 @@ impl<C: Connector> Shared<C> {
         self.state.lock().core.start_attempt(token, phase)
     }
 
+    /// The event loop takes up a heartbeat, which it can end at any time; false if it came too late.
+    pub(crate) fn begin_beat(&self, token: Token) -> bool {
+        self.state.lock().core.advance_attempt(token, Phase::Check, true)
+    }
+
     /// The attempt has come further; false if it need not go on.
     pub(crate) fn advance_attempt(&self, token: Token, phase: Phase) -> bool {
         self.state.lock().core.advance_attempt(token, phase, false)

@@ -127,9 +127,9 @@ struct State<C: Connector> {
 pub(crate) trait Hands<C: Connector>: Send + Sync {
     /// Has a connection opened.
     fn connect(self: Arc<Self>, home: Arc<Home<C>>, token: Token, deadline: Deadline);
-    /// Has a connection checked or settled.
+    /// Has a connection checked, settled, or sent a heartbeat.
     fn upkeep(
-        &self,
+        self: Arc<Self>,
         home: Arc<Home<C>>,
         token: Token,
         conn: Boxed<C>,

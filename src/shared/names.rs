@@ -128,6 +128,9 @@ impl<C: Connector> Shared<C> {
             Error::config(format!("the connector's plan for \"{key}\" panicked: {panic}"))
         })?;
         plan.check()?;
+        let has_beats = guarded(|| self.connector.heartbeat(&key).is_some()).map_err(|panic| {
+            Error::config(format!("the connector's heartbeat for \"{key}\" panicked: {panic}"))
+        })?;
         let label: Arc<str> = key.to_string().into();
         let own = key.clone();
         let mut names = self.names.write();
@@ -141,6 +144,9 @@ impl<C: Connector> Shared<C> {
         let place = state.core.add_endpoint(clock::wall());
         if plan.begins_in_loop() {
             state.core.leave_deadlines_to_loop(place);
+        }
+        if has_beats {
+            state.core.expect_beats(place);
         }
         let home = Arc::new(Home {
             shared: Arc::clone(self),

@@ -81,6 +81,20 @@ impl<C: Connector> Shared<C> {
         }
     }
 
+    /// A connection that was taken off the watch is watched as it was.
+    pub(crate) fn watch_again(
+        &self,
+        token: Token,
+        held: &mut Held<C::Conn>,
+        watched: Watched,
+    ) -> Result<(), String> {
+        match watched {
+            Watched::No | Watched::NotNow(_) => Ok(()),
+            Watched::Always => self.watch(token, held),
+            Watched::WhileIdle(since) => self.watch_since(token, held, since),
+        }
+    }
+
     /// Ends the watch for good: before the connection is closed or given away, since a duplicate
     /// of its descriptor would keep it alive.
     pub(crate) fn stop_watching(&self, held: &mut Held<C::Conn>) -> Result<(), String> {

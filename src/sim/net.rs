@@ -439,11 +439,19 @@ impl Socket {
         }
     }
 
-    /// Some of what has come has been read.
-    pub(crate) fn is_read(&mut self) {
+    /// Takes what has come; nothing if there is none, and may be.
+    pub(crate) fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Errno> {
+        if self.is_reset {
+            return Err(Errno::CONNRESET);
+        }
+        if self.inbox.is_empty() {
+            return Ok(self.has_ended.then_some(0));
+        }
+        let read = self.inbox.read(into).unwrap_or(0);
         if self.inbox.is_empty() {
             self.spoilt.unread = None;
         }
+        Ok(Some(read))
     }
 
     /// What a registration tells about the socket as it stands, if it does.

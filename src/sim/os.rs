@@ -95,6 +95,15 @@ pub(crate) fn look(fd: BorrowedFd<'_>) -> Option<(bool, bool)> {
     found.ok()
 }
 
+pub(crate) fn send_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    step();
+    Ok(world::with(|world| world.in_net(|net, later| net.write(fd.0, bytes, later)))?)
+}
+
+pub(crate) fn receive_now(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
+    call(|net| net.socket_of(fd.0)?.read(into).transpose().unwrap_or(Err(Errno::AGAIN)))
+}
+
 pub(crate) fn shut_down(socket: &OwnedFd) -> io::Result<()> {
     let woken = call(|net| net.shut_down(socket.0))?;
     wake(&woken);
@@ -193,26 +202,14 @@ impl Read for TcpStream {
         let timeout = call(|net| net.socket_of(fd).map(|it| it.read_timeout))?;
         let until = timeout.map(|nanos| end_of(Duration::from_nanos(nanos)));
         loop {
-            let read = call(|net| {
+            let (read, is_nonblocking) = call(|net| {
                 let socket = net.socket_of(fd)?;
-                if socket.is_reset {
-                    return Err(Errno::CONNRESET);
-                }
-                if socket.inbox.is_empty() {
-                    return match (socket.has_ended, socket.is_nonblocking) {
-                        (true, _) => Ok(Some(0)),
-                        (false, true) => Err(Errno::AGAIN),
-                        (false, false) => Ok(None),
-                    };
-                }
-                let read = socket.inbox.read(buf).unwrap_or(0);
-                socket.is_read();
-                Ok(Some(read))
+                Ok((socket.read(buf)?, socket.is_nonblocking))
             })?;
             if let Some(read) = read {
                 return Ok(read);
             }
-            if has_passed(until) {
+            if is_nonblocking || has_passed(until) {
                 return Err(Errno::AGAIN.into());
             }
             world::with(|world| world.net.wait(fd, thread::current()));

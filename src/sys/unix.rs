@@ -7,7 +7,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::sys::Peek;
 
@@ -41,6 +41,26 @@ pub(crate) fn peek(fd: BorrowedFd<'_>) -> Peek {
             Err(Errno::CONNRESET | Errno::PIPE) => Peek::Ended,
             Err(_) => Peek::Failed,
         };
+    }
+}
+
+/// Sends without blocking, and says how much.
+pub(crate) fn send_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Err(Errno::INTR) => {}
+            sent => return Ok(sent?),
+        }
+    }
+}
+
+/// Receives without blocking.
+pub(crate) fn receive_now(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match recv(fd, &mut *into, RecvFlags::DONTWAIT) {
+            Err(Errno::INTR) => {}
+            received => return Ok(received.map(|(_, count)| count)?),
+        }
     }
 }
 

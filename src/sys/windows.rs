@@ -49,6 +49,16 @@ pub(crate) fn peek(fd: BorrowedFd<'_>) -> Peek {
     }
 }
 
+/// Nothing is sent to what is not watched.
+pub(crate) fn send_now(_: BorrowedFd<'_>, _: &[u8]) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// See [`send_now`].
+pub(crate) fn receive_now(_: BorrowedFd<'_>, _: &mut [u8]) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Has all calls that block on the socket return, through any of its duplicates.
 pub(crate) fn shut_down(socket: &OwnedFd) -> io::Result<()> {
     Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Both)?)

@@ -15,6 +15,7 @@ mod endings;
 mod errors;
 mod expiry;
 mod happy_eyeballs;
+mod heartbeats;
 mod limits;
 mod memcached;
 mod name_outages;

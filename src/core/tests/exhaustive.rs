@@ -161,7 +161,7 @@ impl Run {
         }
         let out = world.upkeeps.remove(0);
         let refused = match out.upkeep {
-            Upkeep::Check => CloseReason::CheckFailed,
+            Upkeep::Check | Upkeep::Beat => CloseReason::CheckFailed,
             Upkeep::Settle => CloseReason::ResetRefused,
         };
         world.ends_upkeep(out, if is_well { Ok(()) } else { Err(refused) });

@@ -22,6 +22,7 @@ mod limits;
 mod model;
 mod pace;
 mod pausing;
+mod proof;
 mod queue;
 mod quick;
 mod requests;

@@ -94,6 +94,7 @@ fn tiny_limits(random: &mut Random) -> Limits {
         idle_timeout: random.pick(&[None, Some(millis(200)), Some(millis(2_000))]),
         max_lifetime: random.pick(&[None, Some(millis(100)), Some(millis(5_000))]),
         connect_timeout: millis(random.pick(&[20, 3_000])),
+        check_interval: random.pick(&[None, Some(millis(20)), Some(millis(500))]),
         check_timeout: millis(random.pick(&[20, 2_000])),
         settle_timeout: millis(random.pick(&[20, 1_000])),
         fair_after: millis(random.pick(&[0, 2, 2, 1_000])),
@@ -292,10 +293,14 @@ impl Script<'_> {
         }
     }
 
-    /// Where its attempts begin in the event loop, that keeps the deadlines.
+    /// Where its attempts begin in the event loop, that keeps the deadlines; and it may have
+    /// heartbeats.
     fn leave_deadlines(&mut self, endpoint: u32) {
         if self.random.one_in(2) {
             self.world.core.leave_deadlines_to_loop(endpoint);
+        }
+        if self.random.one_in(2) {
+            self.world.core.expect_beats(endpoint);
         }
     }
 

@@ -159,6 +159,7 @@ pub(super) fn limits() -> Limits {
         idle_timeout: None,
         max_lifetime: None,
         connect_timeout: millis(3_000),
+        check_interval: None,
         check_timeout: millis(2_000),
         settle_timeout: millis(1_000),
         fair_after: millis(2),
