@@ -12,6 +12,7 @@ pub use self::hosts::{
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use rustix::io::Errno;
@@ -447,7 +448,7 @@ impl Socket {
         if self.inbox.is_empty() {
             return Ok(self.has_ended.then_some(0));
         }
-        let read = self.inbox.read(into).unwrap_or(0);
+        let read = io::Read::read(&mut self.inbox, into).unwrap_or(0);
         if self.inbox.is_empty() {
             self.spoilt.unread = None;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use warmline::sim::net::{Accepts, Manners, end_connections, set_host};
+use warmline::sim::net::{Accepts, Manners, cut_connections, end_connections, set_host};
 use warmline::sim::{self, JoinHandle, violation};
 use warmline::{CloseReason, Endpoint, ErrorKind, PooledConn, Request, Stats};
 
@@ -47,6 +47,7 @@ impl<K: Kit> Stage<K> {
     pub(crate) fn expect_more(&self, site: &Site<K>, endpoints: &[Named<K>]) {
         self.expect_reuse(endpoints);
         self.expect_hearing(site, endpoints);
+        self.expect_beats(site, endpoints);
         self.expect_renewal(site, endpoints);
         self.expect_quick_refusal(&endpoints[0]);
         self.expect_quick_refusal_without_threads(&endpoints[0]);
@@ -99,6 +100,32 @@ impl<K: Kit> Stage<K> {
             end_connections(&self.place(*host), false);
         }
         expect_soon(Duration::from_millis(300), "closed by their peers, and here", || {
+            let stats = site.pool.stats();
+            stats.closed() + stats.detached() >= opened
+        });
+    }
+
+    /// Connections that were lost without a word are noticed by their heartbeats.
+    fn expect_beats(&self, site: &Site<K>, endpoints: &[Named<K>]) {
+        let settings = &self.script.settings;
+        let Some(interval) = settings.check_interval.filter(|_| self.script.kind == Kind::Plain)
+        else {
+            return;
+        };
+        // The first of them, its time-out, and a moment.
+        let within = interval * 3 / 2 + Duration::from_millis(300);
+        if settings.max_lifetime.is_some() || settings.idle_timeout < within * 2 {
+            return;
+        }
+        site.pool.evict_all();
+        for (host, endpoint) in endpoints {
+            self.expect_service(*host, endpoint);
+        }
+        for (host, _) in endpoints {
+            cut_connections(&self.place(*host));
+        }
+        let opened = site.pool.stats().opened();
+        expect_soon(within, "asked, silent, and closed", || {
             let stats = site.pool.stats();
             stats.closed() + stats.detached() >= opened
         });

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use warmline::sim::net::{FRAME, Place, Spoilt, spoilt};
 use warmline::sim::{self, random_below};
 use warmline::{
-    Address, BoxError, CloseReason, Connector, Deadline, Look, Opening, Plan, Reset, Socket,
-    SocketOptions, TcpConnector, Watch,
+    Address, Beat, BoxError, CloseReason, Connector, Deadline, Heartbeat, Look, Opening, Plan,
+    Reset, Socket, SocketOptions, TcpConnector, Watch,
 };
 
 use crate::script::{Reach, Temper};
@@ -102,7 +102,7 @@ impl Kit for Plain {
     type Connector = TcpConnector;
 
     fn connector(&self) -> TcpConnector {
-        TcpConnector::new().read_timeout(READ_TIMEOUT)
+        TcpConnector::new().read_timeout(READ_TIMEOUT).heartbeat(beat())
     }
 
     fn key(&self, host: usize, reach: Reach) -> Address {
@@ -366,6 +366,10 @@ impl Connector for Foreign {
         self.temper.has_check
     }
 
+    fn heartbeat(&self, _: &Key) -> Option<Box<dyn Heartbeat>> {
+        (self.temper.watches && !self.temper.has_check).then(|| Box::new(beat()) as _)
+    }
+
     fn check(&self, conn: &mut Conn, deadline: Deadline) -> Result<(), BoxError> {
         let _call = Call::begin(&self.alive);
         let check = |conn: &mut Conn| {
@@ -456,6 +460,11 @@ impl Kit for Foreign {
 
 /// Bytes that are nobody else's.
 #[must_use]
+/// Hosts send everything back.
+fn beat() -> Beat {
+    Beat::new(frame(u64::MAX - 2), frame(u64::MAX - 2))
+}
+
 pub fn frame(number: u64) -> [u8; FRAME] {
     let mut frame = number.to_be_bytes();
     frame[0] = 0xA5; // told from what a host says unasked

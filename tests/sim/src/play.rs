@@ -148,6 +148,7 @@ fn configure<C: Connector>(builder: Builder<C>, script: &Script) -> Builder<C> {
         .fair_after(settings.fair_after)
         .probe_after(settings.probe_after)
         .check_after(settings.check_after)
+        .check_interval(settings.check_interval)
         .check_timeout(Duration::from_millis(50))
         .settle_timeout(Duration::from_millis(40))
         .reuse(if settings.takes_oldest { Reuse::Oldest } else { Reuse::Newest })

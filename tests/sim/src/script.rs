@@ -83,6 +83,7 @@ pub struct Settings {
     pub takes_oldest: bool,
     pub portable_watch: bool,
     pub fail_fast: bool,
+    pub check_interval: Option<Duration>,
     pub has_observer: bool,
     /// Addresses where nobody is do not even refuse.
     pub silent_empties: bool,
@@ -326,6 +327,7 @@ impl Maker {
             takes_oldest: self.chance(200),
             portable_watch: self.chance(200),
             fail_fast: !self.chance(250),
+            check_interval: self.chance(500).then(|| self.millis(5..1_500)),
             has_observer: self.chance(300),
             silent_empties: is_patient && self.chance(300),
             has_twin: self.chance(200),
