@@ -234,8 +234,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if let Some(at) = place.retry_timer.take() {
             self.timers.cancel(at, Timer::Endpoint(endpoint));
         }
-        if let Some(idle_timeout) = self.limits.idle_timeout {
-            self.look_by(now.mono.plus(idle_timeout), fx);
+        self.learn_of_connect(endpoint, true, now.mono);
+        let idle_limit = self.endpoints.at(endpoint).idle_limit.map(Duration::from_nanos);
+        if let Some(idle_limit) = idle_limit.or(self.limits.idle_timeout) {
+            self.look_by(now.mono.plus(idle_limit), fx);
         }
         if let Some(reason) = self.objection(token.index) {
             self.end(token.index, Some(conn), reason, fx);
@@ -269,6 +271,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         if place.is_out() {
             self.spread_probes(endpoint, now);
+        }
+        if failure.failure != Failure::Local {
+            self.learn_of_connect(endpoint, false, now.mono);
         }
         if !made_room {
             self.fail_waiters(endpoint, &failure, fx);

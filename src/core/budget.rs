@@ -2,8 +2,8 @@
 
 use crate::core::endpoint::{STARVED, VACANT};
 use crate::core::entry::USED;
+use crate::core::list::List;
 use crate::core::permits::Permits;
-use crate::core::slab::List;
 
 /// Attempts that may be out, abandoned, at a time; beyond that they keep their permits.
 pub(crate) const MOST_ABANDONED: usize = 16;
@@ -25,6 +25,8 @@ pub(crate) struct Budget {
     pub(crate) vacant: List<VACANT>,
     /// Some endpoint is to have idle connections kept ready.
     pub(crate) keeps_some: bool,
+    /// Endpoints whose connections may be idle for less than the idle time-out.
+    pub(crate) limited: Vec<u32>,
     /// Waiters of all endpoints.
     pub(crate) waiting: usize,
     pub(crate) abandoned: usize,
@@ -41,6 +43,7 @@ impl Budget {
             starved: List::new(),
             vacant: List::new(),
             keeps_some: false,
+            limited: Vec::new(),
             waiting: 0,
             abandoned: 0,
         }

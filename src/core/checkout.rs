@@ -8,7 +8,8 @@ use crate::core::Core;
 use crate::core::connect::RETRY_PAUSE;
 use crate::core::effects::{Answer, Effects, Upkeep};
 use crate::core::entry::{Grant, Lease, State};
-use crate::core::slab::{Links, Token};
+use crate::core::list::Links;
+use crate::core::slab::Token;
 use crate::core::waiters::{Manner, Terms, Waiter};
 use crate::error::{ConnectFailure, Counts};
 use crate::observe::CloseReason;
@@ -264,7 +265,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 Reuse::Oldest => place.idle.front()?,
             };
             let idle_for = now.wall.apart(self.entries.at(index).idle_since);
-            if idle_for >= idle_timeout {
+            if idle_for >= idle_timeout || self.is_beyond_limit(index, now.wall) {
                 self.end(index, None, CloseReason::IdleTimeout, fx);
             } else if self.unproved_for(index, now.wall) >= proof_after {
                 // The newest is at the back in either order of reuse.

@@ -6,7 +6,7 @@ use crate::clock::{Now, Stamp};
 use crate::core::Core;
 use crate::core::effects::{Action, Effects};
 use crate::core::entry::{Attempt, Entry, State};
-use crate::core::slab::Links;
+use crate::core::list::Links;
 use crate::core::timers::Timer;
 use crate::observe::CloseReason;
 

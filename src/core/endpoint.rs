@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::clock::Stamp;
 use crate::config::Caps;
 use crate::core::entry::STACK;
-use crate::core::slab::{Linked, Links, List};
+use crate::core::learned::Learned;
+use crate::core::list::{Linked, Links, List};
 use crate::core::stats::Counters;
 use crate::error::{ConnectFailure, Failure};
 use crate::sync::Arc;
@@ -47,6 +48,10 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) epoch: u32,
     /// Its attempts begin in the event loop, which keeps their deadlines.
     pub(crate) begins_in_loop: bool,
+    /// What is known of how long its server lets connections be idle.
+    pub(crate) learned: Box<Learned>,
+    /// What follows from that, in nanoseconds, if it is less than the idle time-out.
+    pub(crate) idle_limit: Option<u64>,
     /// Its idle connections are sent heartbeats.
     pub(crate) has_beats: bool,
     /// `min_idle` is kept up: there is a handle, or it was used of late.
@@ -107,6 +112,8 @@ impl<W> EndpointCore<W> {
             abandoned: 0,
             epoch: 0,
             begins_in_loop: false,
+            learned: Box::default(),
+            idle_limit: None,
             has_beats: false,
             kept: true,
             warm_target: 0,

@@ -1,8 +1,9 @@
 //! One connection, from its permit to its end.
 
 use crate::clock::Stamp;
+use crate::core::list::{Linked, Links};
 use crate::core::permits::Permit;
-use crate::core::slab::{Linked, Links, Token};
+use crate::core::slab::Token;
 use crate::error::Phase;
 use crate::observe::CloseReason;
 

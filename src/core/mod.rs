@@ -16,7 +16,7 @@
 //!
 //! Which file does what: `checkout` serves callers, `checkin` takes connections back, `connect`
 //! decides when to open more, `pace` how fast, `attempt` what comes of it, `proof` sees that idle ones work, `upkeep` keeps time and
-//! ends things, `pausing` holds everything back, `vacancy` knows which endpoints can be forgotten.
+//! ends things, `learned` knows how long servers let connections be idle, `pausing` holds everything back, `vacancy` knows which endpoints can be forgotten.
 
 mod attempt;
 mod budget;
@@ -26,6 +26,8 @@ mod connect;
 mod effects;
 mod endpoint;
 mod entry;
+mod learned;
+mod list;
 mod pace;
 mod pausing;
 mod permits;
@@ -174,7 +176,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn stats(&self, endpoint: u32) -> Stats {
         let place = self.endpoints.at(endpoint);
         let counters = Counters { checkouts: place.checkouts, ..Counters::clone(&place.counters) };
-        Stats { counts: self.counts(endpoint), counters, events_dropped: 0 }
+        let idle_limit = place.idle_limit.map(Duration::from_nanos);
+        Stats { counts: self.counts(endpoint), counters, idle_limit, events_dropped: 0 }
     }
 
     pub(crate) fn stats_of_all(&self) -> Stats {
@@ -195,7 +198,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             counters.add(&place.counters);
             counters.checkouts += place.checkouts;
         }
-        Stats { counts, counters, events_dropped: 0 }
+        Stats { counts, counters, idle_limit: None, events_dropped: 0 }
     }
 
     /// Takes an entry out of whatever state it is in, and gives its permit back. Returns what it

@@ -1,5 +1,7 @@
 //! A snapshot of the counts.
 
+use std::time::Duration;
+
 use crate::error::Counts;
 use crate::observe::CloseReason;
 
@@ -52,6 +54,7 @@ impl Counters {
 pub struct Stats {
     pub(crate) counts: Counts,
     pub(crate) counters: Counters,
+    pub(crate) idle_limit: Option<Duration>,
     pub(crate) events_dropped: u64,
 }
 
@@ -159,6 +162,15 @@ impl Stats {
         self.counters.closed.get(reason.index()).copied().unwrap_or(0)
     }
 
+    /// For how long connections of an endpoint may be idle before they are closed, where that is
+    /// less than [`idle_timeout`](crate::Builder::idle_timeout): because its server closes those
+    /// that are idle for longer, as the pool has learned or was
+    /// [told](crate::Endpoint::note_idle_limit). Always `None` for a whole pool.
+    #[must_use]
+    pub const fn idle_limit(&self) -> Option<Duration> {
+        self.idle_limit
+    }
+
     /// Events that the [`Observer`](crate::Observer) was too slow for. Counted per pool.
     #[must_use]
     pub const fn events_dropped(&self) -> u64 {
@@ -179,6 +191,9 @@ impl std::fmt::Display for Stats {
             self.connects_failed(),
             self.timed_out()
         )?;
+        if let Some(limit) = self.idle_limit {
+            write!(f, ", idle for {limit:.1?} at the most")?;
+        }
         if self.connects_called_off() > 0 {
             write!(f, ", {} called off", self.connects_called_off())?;
         }

@@ -60,12 +60,15 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 idle_due = idle_due.min(now.mono.plus(idle_timeout));
             }
         }
+        let (ended, limit_due) =
+            self.end_before_servers(MOST_PER_LOOK.saturating_sub(work), now, fx);
+        work += ended;
         self.refill(now, fx);
         self.dismiss_satisfied();
         let next = if work >= MOST_PER_LOOK {
             now.mono
         } else {
-            idle_due.min(self.timers.next().unwrap_or(Stamp::MAX))
+            idle_due.min(limit_due).min(self.timers.next().unwrap_or(Stamp::MAX))
         };
         self.timers.look_at = next;
         next

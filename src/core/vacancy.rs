@@ -66,6 +66,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if self.endpoints.at(endpoint).is_vacant {
             self.budget.vacant.remove(&mut self.endpoints, endpoint);
         }
+        self.budget.limited.retain(|limited| *limited != endpoint);
         let token = self.endpoints.token(endpoint);
         if let Some(place) = self.endpoints.remove(token) {
             self.forgotten.add(&place.counters);

@@ -1,7 +1,7 @@
 //! Who waits for a connection.
 
 use crate::clock::Stamp;
-use crate::core::slab::{Linked, Links};
+use crate::core::list::{Linked, Links};
 
 /// A checkout that found nothing idle. First come, first served, within the bounds of fairness
 /// that [`checkin`](crate::core::Core::checkin) keeps.

@@ -110,6 +110,31 @@ impl<C: Connector> Endpoint<C> {
         Ok(())
     }
 
+    /// Notes that the server has told for how long it lets connections be idle: in a `Keep-Alive:
+    /// timeout=` of HTTP, say.
+    ///
+    /// From now on they are closed, and not handed out, a fifth of that time before (a tenth, or a
+    /// second, if it is 5 s or more). Without being told the pool learns the limit from the
+    /// connections that the server closes: eight must agree, which it did not close together, and
+    /// it must have gone on accepting others; what is learned is forgotten slowly when nothing
+    /// confirms it. [`Stats::idle_limit`] says what is in force.
+    ///
+    /// ```
+    /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// use std::time::Duration;
+    /// use warmline::Pool;
+    ///
+    /// let endpoint = Pool::tcp().endpoint(&server.local_addr()?)?;
+    /// endpoint.note_idle_limit(Duration::from_secs(20));
+    /// assert_eq!(endpoint.stats().idle_limit(), Some(Duration::from_secs(18)));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn note_idle_limit(&self, limit: Duration) {
+        if !self.handle.is_orphaned() {
+            self.handle.shared.note_idle_limit(&self.home, limit);
+        }
+    }
+
     /// Opens connections ahead of need, until `count` are open (idle, in use or being checked).
     ///
     /// Returns how many are: fewer than `count` if the limits, the deadline or failures came first.

@@ -22,6 +22,7 @@ pub(crate) use self::watch::{Since, Watched, Watcher};
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::time::Duration;
 
 use crate::clock::{self, Deadline, Now};
 use crate::config::{Caps, Settings};
@@ -366,6 +367,12 @@ impl<C: Connector> Shared<C> {
     /// Whether the endpoint is to have idle connections kept ready.
     pub(crate) fn keeps(&self, home: &Home<C>) -> bool {
         self.enter().is_none_or(|state| state.core.keeps(home.place))
+    }
+
+    /// The endpoint's server has told for how long it lets connections be idle.
+    pub(crate) fn note_idle_limit(&self, home: &Home<C>, limit: Duration) {
+        let now = Now::read();
+        self.transact(|core, fx| core.tell_idle_limit(home.place, limit, now, fx));
     }
 
     pub(crate) fn set_caps(&self, home: &Home<C>, caps: Caps) {

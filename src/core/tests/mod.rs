@@ -18,6 +18,7 @@ mod freed;
 mod giving;
 mod hang_up;
 mod in_loop;
+mod learned;
 mod limits;
 mod model;
 mod pace;

@@ -6,8 +6,9 @@ use crate::core::Upkeep;
 use crate::observe::CloseReason;
 
 /// With heartbeats at `A` and `B`, a second apart.
-fn beating(limits: Limits) -> World {
-    let mut world = World::new(Limits { check_interval: Some(millis(1_000)), ..limits });
+fn beating(mut limits: Limits) -> World {
+    limits.check_interval = Some(millis(1_000));
+    let mut world = World::new(limits);
     for endpoint in [A, B] {
         world.run(&mut |core, _| core.expect_beats(endpoint));
     }

@@ -1,0 +1,314 @@
+//! How long a server lets connections be idle: told, or learned from those it has closed.
+
+use std::time::Duration;
+
+use crate::clock::{Now, Stamp, nanos};
+use crate::core::Core;
+use crate::core::effects::Effects;
+use crate::observe::CloseReason;
+
+/// Idle connections that are closed together are taken for one event.
+const TOGETHER: Duration = Duration::from_millis(250);
+/// So many closes are needed that agree, and so many are remembered.
+const LEAST: usize = 8;
+const MOST: usize = 16;
+/// A shorter limit is believed only if the server tells it.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// Without news one close is forgotten after each of these: so what has changed is learned anew.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+
+/// What is known of one server.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Learned {
+    told: Option<Duration>,
+    /// How long connections had been idle when the server closed them, oldest first.
+    ages: Vec<u64>,
+    /// When the last of them was noted, or one forgotten.
+    noted_at: Stamp,
+    /// Closes of the last event, not judged yet.
+    event: Vec<u64>,
+    /// When it began, and how many were idle then.
+    began: Option<(Stamp, usize)>,
+    /// Judged, but the server has accepted nobody since: it may be down.
+    unconfirmed: Vec<u64>,
+}
+
+impl Learned {
+    /// It closed a connection that had been idle for so long, one of so many.
+    pub(crate) fn note_close(&mut self, age: u64, idle: usize, mono: Stamp) {
+        if self.began.is_none_or(|(began, _)| mono.since(began) >= TOGETHER) {
+            self.judge();
+            self.began = Some((mono, idle));
+        }
+        self.event.push(age);
+    }
+
+    /// The last event is over: half of those that were idle, or more, were not closed for their age.
+    /// One alone may have been, though it be all there was.
+    fn judge(&mut self) {
+        let idle = self.began.take().map_or(0, |(_, idle)| idle);
+        let event = std::mem::take(&mut self.event);
+        if event.len() == 1 || event.len() * 2 < idle {
+            let room = MOST - self.unconfirmed.len().min(MOST);
+            self.unconfirmed.extend(event.into_iter().take(room));
+        }
+    }
+
+    /// A connect has ended: if it failed, what was closed may have been closed because the server
+    /// went down.
+    pub(crate) fn note_connect(&mut self, is_well: bool, mono: Stamp) {
+        let is_over = self.began.is_some_and(|(began, _)| mono.since(began) >= TOGETHER);
+        if is_over {
+            self.judge();
+        }
+        if !is_well {
+            (self.began, self.event) = (None, Vec::new());
+            self.unconfirmed.clear();
+        } else if !self.unconfirmed.is_empty() {
+            self.forget(mono);
+            self.ages.append(&mut self.unconfirmed);
+            self.ages.drain(..self.ages.len().saturating_sub(MOST));
+            self.noted_at = mono;
+        }
+    }
+
+    /// Something is noted that the next connect decides on.
+    pub(crate) fn has_news(&self) -> bool {
+        self.began.is_some() || !self.unconfirmed.is_empty()
+    }
+
+    fn forget(&mut self, mono: Stamp) {
+        let many = mono.since(self.noted_at).as_nanos() / FORGET_AFTER.as_nanos();
+        let many = usize::try_from(many).unwrap_or(MOST).min(self.ages.len());
+        self.ages.drain(..many);
+        self.noted_at = if many > 0 { mono } else { self.noted_at };
+    }
+
+    /// For how long a connection may be idle and still be used, in view of a round trip that takes
+    /// so long; nothing: for ever, as far as is known.
+    pub(crate) fn limit(&mut self, round_trip: Duration, mono: Stamp) -> Option<Duration> {
+        self.forget(mono);
+        let limit = self.told.or_else(|| self.agreed().filter(|limit| *limit >= SHORTEST))?;
+        let margin = if limit < Duration::from_secs(5) {
+            limit / 5
+        } else {
+            (limit / 10).max(Duration::from_secs(1))
+        };
+        Some(limit.saturating_sub(margin.max(round_trip * 2)).max(Duration::from_millis(1)))
+    }
+
+    /// What the closes agree on: their inner four fifths lie within a fifth.
+    fn agreed(&self) -> Option<Duration> {
+        if self.ages.len() < LEAST {
+            return None;
+        }
+        let mut ages = self.ages.clone();
+        ages.sort_unstable();
+        let outer = ages.len().div_ceil(10);
+        let inner = ages.get(outer..ages.len() - outer)?;
+        let (shortest, longest) = (*inner.first()?, *inner.last()?);
+        (longest - shortest <= shortest / 5).then(|| Duration::from_nanos(shortest))
+    }
+}
+
+impl<T, W: Clone + PartialEq> Core<T, W> {
+    /// The server of an endpoint has said for how long it lets connections be idle.
+    pub(crate) fn tell_idle_limit(
+        &mut self,
+        endpoint: u32,
+        limit: Duration,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) {
+        let learned = &mut self.endpoints.at_mut(endpoint).learned;
+        if self.is_closed || learned.told == Some(limit) {
+            return;
+        }
+        learned.told = Some(limit);
+        self.note_idle_limit(endpoint, now.mono);
+        self.look_by(now.mono, fx);
+    }
+
+    /// Draws the conclusion from what is known by now.
+    pub(crate) fn note_idle_limit(&mut self, endpoint: u32, mono: Stamp) {
+        let most = self.limits.idle_timeout.map_or(u64::MAX, nanos);
+        let place = self.endpoints.at_mut(endpoint);
+        let round_trip = Duration::from_nanos(place.mean_connect);
+        let limit = place.learned.limit(round_trip, mono).map(nanos).filter(|limit| *limit < most);
+        let was_limited = std::mem::replace(&mut place.idle_limit, limit).is_some();
+        match (was_limited, limit.is_some()) {
+            (false, true) => self.budget.limited.push(endpoint),
+            (true, false) => self.budget.limited.retain(|limited| *limited != endpoint),
+            _ => {}
+        }
+        self.note_care(endpoint);
+    }
+
+    /// The server has closed an idle connection.
+    pub(crate) fn learn_of_close(&mut self, index: u32, now: Now) {
+        let age = self.unproved_for(index, now.wall);
+        let place = self.endpoints.at_mut(self.entries.at(index).endpoint);
+        place.learned.note_close(age, place.idle.len(), now.mono);
+    }
+
+    /// An attempt has ended, and says whether the server is there.
+    pub(crate) fn learn_of_connect(&mut self, endpoint: u32, is_well: bool, mono: Stamp) {
+        let learned = &mut self.endpoints.at_mut(endpoint).learned;
+        if learned.has_news() {
+            learned.note_connect(is_well, mono);
+            self.note_idle_limit(endpoint, mono);
+        }
+    }
+
+    /// An idle connection is so old that its server may be about to close it.
+    pub(crate) fn is_beyond_limit(&self, index: u32, wall: Stamp) -> bool {
+        let limit = self.endpoints.at(self.entries.at(index).endpoint).idle_limit;
+        limit.is_some_and(|limit| self.unproved_for(index, wall) >= limit)
+    }
+
+    /// Ends connections before their servers do, `most` at a time. Returns how many, and when the
+    /// next may be due.
+    pub(crate) fn end_before_servers(
+        &mut self,
+        most: usize,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) -> (usize, Stamp) {
+        let (mut ended, mut due) = (0, Stamp::MAX);
+        for endpoint in self.budget.limited.clone() {
+            self.note_idle_limit(endpoint, now.mono);
+            let Some(limit) = self.endpoints.at(endpoint).idle_limit else { continue };
+            let mut left = limit;
+            while let Some(index) = self.endpoints.at(endpoint).idle.front() {
+                left = limit.saturating_sub(self.unproved_for(index, now.wall));
+                if left > 0 || ended >= most {
+                    break;
+                }
+                ended += 1;
+                self.end(index, None, CloseReason::IdleTimeout, fx);
+                self.rebalance(endpoint, now, fx);
+                left = limit;
+            }
+            if self.endpoints.at(endpoint).total() > 0 {
+                // What is in use now may come back and be forgotten.
+                due = due.min(now.mono.plus(Duration::from_nanos(left.max(1_000_000))));
+            }
+        }
+        (ended, due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUND_TRIP: Duration = Duration::from_millis(1);
+
+    fn millis(millis: u64) -> u64 {
+        nanos(Duration::from_millis(millis))
+    }
+
+    fn at(seconds: u64) -> Stamp {
+        Stamp::from_millis(1_000_000 + seconds * 1_000)
+    }
+
+    /// A server that closed one of ten idle connections at each of these ages, and accepts.
+    fn closed_at(ages: impl IntoIterator<Item = u64>) -> Learned {
+        let mut learned = Learned::default();
+        for (second, age) in ages.into_iter().enumerate() {
+            learned.note_close(millis(age), 10, at(second as u64));
+        }
+        learned.note_connect(true, at(100));
+        learned
+    }
+
+    fn limit_of(mut learned: Learned) -> Option<u64> {
+        learned.limit(ROUND_TRIP, at(100)).map(|limit| limit.as_millis() as u64)
+    }
+
+    #[test]
+    fn eight_closes_that_agree_are_a_limit_and_seven_are_not() {
+        assert_eq!(limit_of(closed_at([60_000; 7])), None);
+        assert_eq!(limit_of(closed_at([60_000; 8])), Some(54_000), "a tenth less");
+        assert_eq!(limit_of(closed_at([6_000; 8])), Some(5_000), "a second less");
+        assert_eq!(limit_of(closed_at([4_000; 8])), Some(3_200), "a fifth less");
+    }
+
+    #[test]
+    fn a_slow_round_trip_asks_for_more_room() {
+        let mut learned = closed_at([6_000; 8]);
+        let limit = learned.limit(Duration::from_millis(900), at(100));
+        assert_eq!(limit, Some(Duration::from_millis(4_200)));
+    }
+
+    #[test]
+    fn some_that_are_far_off_do_not_count_and_many_do() {
+        let mut ages = vec![5_000; 14];
+        ages.extend([100, 40_000]);
+        assert_eq!(limit_of(closed_at(ages)), Some(4_000));
+        let ages = [1_500, 3_000, 4_500, 6_000, 7_500, 9_000, 10_500, 12_000];
+        assert_eq!(limit_of(closed_at(ages)), None);
+        assert_eq!(
+            limit_of(closed_at([5_000, 5_100, 5_900, 5_500, 5_950, 5_000, 5_000, 5_000])),
+            Some(4_000)
+        );
+    }
+
+    #[test]
+    fn what_is_shorter_than_a_second_is_believed_only_if_told() {
+        assert_eq!(limit_of(closed_at([900; 16])), None);
+        let learned = Learned { told: Some(Duration::from_millis(500)), ..Learned::default() };
+        assert_eq!(limit_of(learned), Some(400));
+    }
+
+    #[test]
+    fn what_was_told_counts_more_than_what_was_learned() {
+        let mut learned = closed_at([60_000; 8]);
+        learned.told = Some(Duration::from_secs(20));
+        assert_eq!(limit_of(learned), Some(18_000));
+    }
+
+    #[test]
+    fn a_restart_is_no_lesson() {
+        // All at once, again and again.
+        let mut learned = Learned::default();
+        for second in 0..40 {
+            (0..4).for_each(|_| learned.note_close(millis(5_000), 4, at(second)));
+            learned.note_connect(true, at(second + 1));
+        }
+        assert_eq!(limit_of(learned), None);
+        // One after the other, but then nobody is there for a while.
+        let mut learned = Learned::default();
+        for second in 0..8 {
+            learned.note_close(millis(5_000), 10, at(second));
+        }
+        learned.note_connect(false, at(8));
+        learned.note_connect(true, at(9));
+        assert_eq!(limit_of(learned), None);
+    }
+
+    #[test]
+    fn of_a_single_idle_connection_each_close_counts() {
+        let mut learned = Learned::default();
+        for second in 0..8 {
+            learned.note_close(millis(5_000), 1, at(second * 6));
+            learned.note_connect(true, at(second * 6 + 1));
+        }
+        assert_eq!(limit_of(learned), Some(4_000));
+    }
+
+    #[test]
+    fn what_is_not_confirmed_is_forgotten_slowly_and_a_new_limit_is_learned() {
+        let mut learned = closed_at([60_000; 10]);
+        let limit = |learned: &mut Learned, minutes: u64| {
+            learned.limit(ROUND_TRIP, at(100 + minutes * 60)).map(|limit| limit.as_secs())
+        };
+        assert_eq!(limit(&mut learned, 25), Some(54), "two of ten are forgotten");
+        assert_eq!(limit(&mut learned, 36), None);
+        for second in 0..16 {
+            learned.note_close(millis(30_000), 10, at(3_000 + second));
+        }
+        learned.note_connect(true, at(3_100));
+        assert_eq!(limit(&mut learned, 51), Some(27));
+    }
+}

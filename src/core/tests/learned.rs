@@ -1,0 +1,114 @@
+//! Servers close what is idle for too long; the pool learns when, and is faster.
+
+use super::world::{A, B, World, limits, millis};
+use crate::config::Limits;
+use crate::observe::CloseReason;
+
+/// A pool whose server at `A` closes connections that were idle for five seconds: it has done so
+/// with eight.
+fn taught(limits: Limits) -> World {
+    let mut world = World::new(limits);
+    for _ in 0..8 {
+        let held = world.open(A, 1).remove(0);
+        let token = held.lease.token;
+        world.give_back(held);
+        world.pass(5_000);
+        world.hang_up(token);
+        world.pass(250); // until others could not be closed together with it
+    }
+    world
+}
+
+fn limit_of(world: &World, endpoint: u32) -> Option<u128> {
+    world.core.stats(endpoint).idle_limit().map(|limit| limit.as_millis())
+}
+
+#[test]
+fn what_is_learned_holds_from_the_next_connection_on() {
+    let mut world = taught(limits());
+    assert_eq!(limit_of(&world, A), None, "the server may be down");
+    let held = world.open(A, 1).remove(0);
+    assert_eq!((limit_of(&world, A), limit_of(&world, B)), (Some(4_000), None));
+    world.give_back(held);
+    world.pass(3_999);
+    let held = world.take(A);
+    world.give_back(held);
+    world.pass(4_000);
+    assert!(world.try_get(A).is_none());
+    assert_eq!(world.closed_for(CloseReason::IdleTimeout), 1);
+}
+
+#[test]
+fn a_connection_is_closed_before_its_server_does_though_nobody_asks() {
+    let limits = Limits { idle_timeout: Some(millis(90_000)), ..limits() };
+    let mut world = taught(limits);
+    let held = world.open(A, 1).remove(0);
+    world.reap();
+    world.pass(1_000);
+    world.give_back(held);
+    let came_back = world.now.mono;
+    while world.counts(A).idle > 0 {
+        let look_at = world.core.timers.look_at;
+        assert!(look_at > world.now.mono && look_at <= came_back.plus(millis(4_001)));
+        world.pass(u64::try_from(look_at.since(world.now.mono).as_millis()).unwrap() + 1);
+        world.reap();
+    }
+    assert_eq!(world.closed_for(CloseReason::IdleTimeout), 1);
+    assert!(world.now.mono.since(came_back) < millis(4_100));
+}
+
+#[test]
+fn a_server_that_went_down_teaches_nothing() {
+    let mut world = taught(limits());
+    world.wait(A);
+    world.connect_fails(A);
+    world.replies.clear();
+    world.pass_pause(A);
+    world.open(A, 1);
+    assert_eq!(limit_of(&world, A), None);
+}
+
+#[test]
+fn what_was_never_used_teaches_nothing() {
+    let mut world = World::new(limits());
+    for _ in 0..10 {
+        let token = world.idle(A, 1)[0];
+        world.core.entries.at_mut(token.index).uses = 0;
+        world.pass(5_000);
+        world.hang_up(token);
+    }
+    world.open(A, 1);
+    assert_eq!(limit_of(&world, A), None);
+}
+
+#[test]
+fn what_was_told_holds_at_once_for_what_is_idle_already() {
+    let mut world = World::new(Limits { idle_timeout: Some(millis(90_000)), ..limits() });
+    world.idle(A, 2);
+    world.pass(2_000);
+    let now = world.now;
+    world.run(&mut |core, fx| core.tell_idle_limit(A, millis(2_000), now, fx));
+    assert_eq!(limit_of(&world, A), Some(1_600));
+    assert!(world.core.timers.look_at <= world.now.mono);
+    world.reap();
+    assert_eq!(world.closed_for(CloseReason::IdleTimeout), 2);
+}
+
+#[test]
+fn a_limit_beyond_the_idle_time_out_changes_nothing() {
+    let mut world = World::new(Limits { idle_timeout: Some(millis(1_000)), ..limits() });
+    let now = world.now;
+    world.run(&mut |core, fx| core.tell_idle_limit(A, millis(60_000), now, fx));
+    assert_eq!(limit_of(&world, A), None);
+}
+
+#[test]
+fn an_endpoint_that_is_forgotten_takes_its_limit_with_it() {
+    let mut world = World::with_endpoints(limits(), 1);
+    let now = world.now;
+    world.run(&mut |core, fx| core.tell_idle_limit(A, millis(60_000), now, fx));
+    assert!(world.forget(A));
+    world.reap();
+    assert_eq!(world.core.add_endpoint(world.now.wall), A);
+    assert_eq!(limit_of(&world, A), None);
+}
