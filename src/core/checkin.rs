@@ -178,9 +178,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return;
         }
         let (endpoint, is_unused) = (entry.endpoint, entry.uses == 0);
-        if !is_unused {
-            self.learn_of_close(token.index, now);
-        }
+        self.learn_of_close(token.index, now);
         self.end(token.index, None, CloseReason::PeerClosed, fx);
         if is_unused {
             self.pause_keeping(endpoint, now);

@@ -25,44 +25,60 @@ pub(crate) struct Learned {
     ages: Vec<u64>,
     /// When the last of them was noted, or one forgotten.
     noted_at: Stamp,
-    /// Closes of the last event, not judged yet.
-    event: Vec<u64>,
-    /// When it began, and how many were idle then.
-    began: Option<(Stamp, usize)>,
+    /// The last event, not judged yet.
+    event: Option<Event>,
     /// Judged, but the server has accepted nobody since: it may be down.
     unconfirmed: Vec<u64>,
 }
 
+/// Connections that were closed together.
+#[derive(Clone, Debug)]
+struct Event {
+    began: Stamp,
+    /// How many were idle then, and of those, how many were closed.
+    idle: usize,
+    closed: usize,
+    /// How long those had been idle that had been used before.
+    ages: Vec<u64>,
+}
+
+impl Event {
+    fn is_over(&self, mono: Stamp) -> bool {
+        mono.since(self.began) >= TOGETHER
+    }
+}
+
 impl Learned {
-    /// It closed a connection that had been idle for so long, one of so many.
-    pub(crate) fn note_close(&mut self, age: u64, idle: usize, mono: Stamp) {
-        if self.began.is_none_or(|(began, _)| mono.since(began) >= TOGETHER) {
+    /// It closed one connection of so many that were idle. It had been used before, and was idle for
+    /// so long since; or else it never was.
+    pub(crate) fn note_close(&mut self, age: Option<u64>, idle: usize, mono: Stamp) {
+        if self.event.as_ref().is_some_and(|event| event.is_over(mono)) {
             self.judge();
-            self.began = Some((mono, idle));
         }
-        self.event.push(age);
+        let new = || Event { began: mono, idle, closed: 0, ages: Vec::new() };
+        let event = self.event.get_or_insert_with(new);
+        event.closed += 1;
+        event.ages.extend(age);
     }
 
     /// The last event is over: half of those that were idle, or more, were not closed for their age.
     /// One alone may have been, though it be all there was.
     fn judge(&mut self) {
-        let idle = self.began.take().map_or(0, |(_, idle)| idle);
-        let event = std::mem::take(&mut self.event);
-        if event.len() == 1 || event.len() * 2 < idle {
+        let Some(event) = self.event.take() else { return };
+        if event.closed == 1 || event.closed * 2 < event.idle {
             let room = MOST - self.unconfirmed.len().min(MOST);
-            self.unconfirmed.extend(event.into_iter().take(room));
+            self.unconfirmed.extend(event.ages.into_iter().take(room));
         }
     }
 
     /// A connect has ended: if it failed, what was closed may have been closed because the server
     /// went down.
     pub(crate) fn note_connect(&mut self, is_well: bool, mono: Stamp) {
-        let is_over = self.began.is_some_and(|(began, _)| mono.since(began) >= TOGETHER);
-        if is_over {
+        if self.event.as_ref().is_some_and(|event| event.is_over(mono)) {
             self.judge();
         }
         if !is_well {
-            (self.began, self.event) = (None, Vec::new());
+            self.event = None;
             self.unconfirmed.clear();
         } else if !self.unconfirmed.is_empty() {
             self.forget(mono);
@@ -74,7 +90,7 @@ impl Learned {
 
     /// Something is noted that the next connect decides on.
     pub(crate) fn has_news(&self) -> bool {
-        self.began.is_some() || !self.unconfirmed.is_empty()
+        self.event.is_some() || !self.unconfirmed.is_empty()
     }
 
     fn forget(&mut self, mono: Stamp) {
@@ -146,7 +162,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// The server has closed an idle connection.
     pub(crate) fn learn_of_close(&mut self, index: u32, now: Now) {
-        let age = self.unproved_for(index, now.wall);
+        let is_used = self.entries.at(index).uses > 0;
+        let age = is_used.then(|| self.unproved_for(index, now.wall));
         let place = self.endpoints.at_mut(self.entries.at(index).endpoint);
         place.learned.note_close(age, place.idle.len(), now.mono);
     }
@@ -216,7 +233,7 @@ mod tests {
     fn closed_at(ages: impl IntoIterator<Item = u64>) -> Learned {
         let mut learned = Learned::default();
         for (second, age) in ages.into_iter().enumerate() {
-            learned.note_close(millis(age), 10, at(second as u64));
+            learned.note_close(Some(millis(age)), 10, at(second as u64));
         }
         learned.note_connect(true, at(100));
         learned
@@ -273,14 +290,14 @@ mod tests {
         // All at once, again and again.
         let mut learned = Learned::default();
         for second in 0..40 {
-            (0..4).for_each(|_| learned.note_close(millis(5_000), 4, at(second)));
+            (0..4).for_each(|_| learned.note_close(Some(millis(5_000)), 4, at(second)));
             learned.note_connect(true, at(second + 1));
         }
         assert_eq!(limit_of(learned), None);
         // One after the other, but then nobody is there for a while.
         let mut learned = Learned::default();
         for second in 0..8 {
-            learned.note_close(millis(5_000), 10, at(second));
+            learned.note_close(Some(millis(5_000)), 10, at(second));
         }
         learned.note_connect(false, at(8));
         learned.note_connect(true, at(9));
@@ -291,7 +308,7 @@ mod tests {
     fn of_a_single_idle_connection_each_close_counts() {
         let mut learned = Learned::default();
         for second in 0..8 {
-            learned.note_close(millis(5_000), 1, at(second * 6));
+            learned.note_close(Some(millis(5_000)), 1, at(second * 6));
             learned.note_connect(true, at(second * 6 + 1));
         }
         assert_eq!(limit_of(learned), Some(4_000));
@@ -306,7 +323,7 @@ mod tests {
         assert_eq!(limit(&mut learned, 25), Some(54), "two of ten are forgotten");
         assert_eq!(limit(&mut learned, 36), None);
         for second in 0..16 {
-            learned.note_close(millis(30_000), 10, at(3_000 + second));
+            learned.note_close(Some(millis(30_000)), 10, at(3_000 + second));
         }
         learned.note_connect(true, at(3_100));
         assert_eq!(limit(&mut learned, 51), Some(27));
