@@ -66,8 +66,10 @@ close_reasons! {
     /// It was evicted: [`Pool::evict_all`](crate::Pool::evict_all) or
     /// [`Endpoint::evict`](crate::Endpoint::evict).
     Evicted = "evicted",
-    /// More connections were idle, or there, than the settings allow.
-    Surplus = "more than allowed",
+    /// More connections were idle, or there, than the settings allow; or, with
+    /// [`Reuse::Oldest`](crate::Reuse::Oldest), than were ever needed in the last
+    /// [`idle_timeout`](crate::Builder::idle_timeout).
+    Surplus = "more than allowed or needed",
     /// Another endpoint needed its place under [`max_total`](crate::Builder::max_total) or among
     /// the connections being opened, or its descriptor when the process had no more.
     MadeRoom = "made room for another endpoint",

@@ -210,12 +210,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         now: Now,
         fx: &mut Effects<T, W>,
     ) {
-        let retires_at = self.limits.max_lifetime.map(|lifetime| {
-            // Up to a quarter off, so that what was born together does not end together.
-            let quarter = crate::clock::nanos(lifetime) / 4;
-            let off = Duration::from_nanos(self.spread(quarter));
-            now.mono.plus(lifetime.saturating_sub(off))
-        });
+        let retires_at = self.retirement(now);
         let entry = self.entries.at_mut(token.index);
         entry.born = now.mono;
         entry.retires_at = retires_at;
@@ -244,6 +239,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.rebalance(endpoint, now, fx);
         } else {
             self.end_attempt(token.index);
+            self.succeed(endpoint, fx);
             self.offer(token.index, conn, From::Crew, now, fx);
         }
     }

@@ -72,6 +72,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let endpoint = self.entries.at(index).endpoint;
         let place = self.endpoints.at_mut(endpoint);
         place.idle.remove(&mut self.entries, index);
+        place.least_idle = place.least_idle.min(place.idle.len());
         self.budget.idle.remove(&mut self.entries, index);
         debug_assert!(self.entries.at(index).doomed.is_none() && !self.entries.at(index).retire);
         let lease = self.note_checkout(index, true, idle_for, wall);

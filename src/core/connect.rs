@@ -49,7 +49,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let place = self.endpoints.at(endpoint);
         let is_short = place.coming() < self.servable(endpoint) + place.kept_idle();
         let has_none = place.is_cold() && place.open() == 0;
-        has_none || (self.has_idle_room() && (is_short || place.is_cold()))
+        let has_no_heir = place.promising() < place.succeeding;
+        has_none || (self.has_idle_room() && (is_short || has_no_heir || place.is_cold()))
     }
 
     /// What is opened to be kept must find room among the idle ones, or it would be closed and
@@ -111,6 +112,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             uses: 0,
             doomed: None,
             retire: false,
+            awaits_successor: false,
             timer: None,
             retires_at: None,
             stack: Links::NONE,

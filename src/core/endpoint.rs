@@ -39,6 +39,10 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) begun_at: Option<Stamp>,
     /// How many attempts were called off and have not ended.
     pub(crate) called_off: usize,
+    /// How many connections that are about to retire are to have another in their place.
+    pub(crate) succeeding: usize,
+    /// The least that were idle at a time since surplus was last looked for.
+    pub(crate) least_idle: usize,
     pub(crate) checking: usize,
     /// Of attempts and checks, how many never returned but keep their permits.
     pub(crate) stuck_connects: usize,
@@ -106,6 +110,8 @@ impl<W> EndpointCore<W> {
             attempts: List::new(),
             begun_at: None,
             called_off: 0,
+            succeeding: 0,
+            least_idle: 0,
             checking: 0,
             stuck_connects: 0,
             stuck_checks: 0,

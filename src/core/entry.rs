@@ -35,10 +35,12 @@ pub(crate) struct Entry<T> {
     pub(crate) doomed: Option<CloseReason>,
     /// It is past its lifetime and ends when it comes back.
     pub(crate) retire: bool,
+    /// It is about to retire, and another is being opened in its place.
+    pub(crate) awaits_successor: bool,
     /// What its timer is set to: the end of its lifetime, or of the attempt that has it, or the time
     /// to see whether it wants proof.
     pub(crate) timer: Option<Stamp>,
-    /// The end of its lifetime.
+    /// When it is to retire.
     pub(crate) retires_at: Option<Stamp>,
     pub(crate) stack: Links,
     pub(crate) used: Links,

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Which file does what: `checkout` serves callers, `checkin` takes connections back, `connect`
-//! decides when to open more, `pace` how fast, `attempt` what comes of it, `proof` sees that idle ones work, `upkeep` keeps time and
+//! decides when to open more, `pace` how fast, `attempt` what comes of it, `lifetime` lets them retire, `proof` sees that idle ones work, `upkeep` keeps time and
 //! ends things, `learned` knows how long servers let connections be idle, `pausing` holds everything back, `vacancy` knows which endpoints can be forgotten.
 
 mod attempt;
@@ -27,6 +27,7 @@ mod effects;
 mod endpoint;
 mod entry;
 mod learned;
+mod lifetime;
 mod list;
 mod pace;
 mod pausing;
@@ -90,6 +91,8 @@ pub(crate) struct Core<T, W> {
     #[cfg(warmline_sim)]
     latest: Now,
     is_paused: bool,
+    /// When surplus was last looked for.
+    decayed_at: Stamp,
     /// How many connections have come back.
     returns: u64,
     /// State of the generator that makes pauses differ.
@@ -118,6 +121,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             #[cfg(warmline_sim)]
             latest: Now::default(),
             is_paused: false,
+            decayed_at: Stamp::ZERO,
             returns: 0,
             random: seed | 1,
             phase: seed,
@@ -231,6 +235,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.timers.cancel(at, Timer::Entry(index));
         }
         let entry = self.entries.remove(token).expect("bug: the entry was there a moment ago");
+        if entry.awaits_successor {
+            self.drop_succession(endpoint);
+        }
         self.budget.permits.give_back(entry.permit);
         self.note_vacancy(entry.endpoint);
         (entry.conn, entry.endpoint, entry.born)

@@ -36,7 +36,7 @@ impl<W> EndpointCore<W> {
 
     /// More is on its way than anybody waits for.
     fn has_surplus(&self) -> bool {
-        self.promising() > 0
+        self.promising() > self.succeeding
             && self.coming() > self.waiters.len() + self.kept_idle()
             && self.live() + self.promising() > self.warm_target
     }
@@ -79,6 +79,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let ready = place.idle.len() + place.returning();
         !self.is_closed
             && (ready + ahead < place.waiters.len() + place.kept_idle()
+                || ahead < place.succeeding
                 || place.live() + ahead < place.warm_target)
     }
 

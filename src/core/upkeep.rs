@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::{Now, Stamp, nanos};
-use crate::config::Caps;
+use crate::config::{Caps, Reuse};
 use crate::core::Core;
 use crate::core::effects::{Action, Answer, Effects};
 use crate::core::entry::{Attempt, State};
@@ -63,6 +63,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let (ended, limit_due) =
             self.end_before_servers(MOST_PER_LOOK.saturating_sub(work), now, fx);
         work += ended;
+        if self.limits.reuse == Reuse::Oldest {
+            self.decay(now, fx);
+        }
         self.refill(now, fx);
         self.dismiss_satisfied();
         let next = if work >= MOST_PER_LOOK {
@@ -77,15 +80,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     fn entry_due(&mut self, index: u32, now: Now, fx: &mut Effects<T, W>) {
         let entry = self.entries.at_mut(index);
         entry.timer = None;
-        let endpoint = entry.endpoint;
         let is_past = entry.retires_at.is_some_and(|at| at <= now.mono);
         match entry.state {
             State::InUse | State::Idle if !is_past => self.proof_due(index, now, fx),
-            State::InUse => entry.retire = true,
-            State::Idle => {
-                self.end(index, None, CloseReason::MaxLifetime, fx);
-                self.rebalance(endpoint, now, fx);
-            }
+            State::InUse | State::Idle => self.retire(index, now, fx),
             State::Connecting(_) | State::Checking(_) => self.overdue(index, now, fx),
         }
     }

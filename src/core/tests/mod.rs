@@ -19,6 +19,7 @@ mod giving;
 mod hang_up;
 mod in_loop;
 mod learned;
+mod lifetime;
 mod limits;
 mod model;
 mod pace;

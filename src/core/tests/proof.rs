@@ -153,7 +153,7 @@ fn a_lifetime_ends_in_time_beside_heartbeats() {
     let mut world = beating(limits);
     world.idle(A, 1);
     let born = world.now.mono;
-    while world.counts(A).total() > 0 {
+    while world.counts(A).idle + world.counts(A).checking > 0 {
         pass(&mut world, 1);
         while let Some(out) = world.upkeeps.pop() {
             world.ends_upkeep(out, Ok(()));

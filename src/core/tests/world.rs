@@ -295,6 +295,7 @@ impl World {
     fn assert_demand(&self, endpoint: u32) {
         let place = self.core.endpoints.at(endpoint);
         let wanted = (place.waiters.len() + place.kept_idle()).max(place.warm_target);
+        let wanted = wanted + place.succeeding;
         let is_running = |entry: &&Entry<Conn>| {
             entry.endpoint == endpoint
                 && matches!(entry.state, State::Connecting(attempt) if !attempt.is_lost())

@@ -1,0 +1,110 @@
+//! Lifetimes: when connections retire, and who comes in their place.
+
+use std::time::Duration;
+
+use crate::clock::{Now, Stamp, nanos};
+use crate::core::Core;
+use crate::core::effects::Effects;
+use crate::core::entry::State;
+use crate::observe::CloseReason;
+
+/// A connection that was used no longer ago is missed when it is gone.
+const MISSED_WITHIN: Duration = Duration::from_secs(5);
+
+impl<T, W: Clone + PartialEq> Core<T, W> {
+    /// When a connection that is opened now is to retire: a sixteenth of its lifetime before the
+    /// end, to leave time for a successor, or up to a quarter: those that were opened together lie
+    /// evenly between the two.
+    pub(crate) fn retirement(&mut self, now: Now) -> Option<Stamp> {
+        let lifetime = self.limits.max_lifetime?;
+        let (least, most) = (nanos(lifetime / 16), nanos(lifetime / 4));
+        let off = least + self.spread(most - least);
+        Some(now.mono.plus(lifetime.saturating_sub(Duration::from_nanos(off))))
+    }
+
+    /// A connection has reached the age at which it retires. One that would be missed has a
+    /// successor opened first, if there is room for both; it waits for that as long as its lifetime
+    /// allows, if it is idle.
+    pub(crate) fn retire(&mut self, index: u32, now: Now, fx: &mut Effects<T, W>) {
+        let entry = self.entries.at_mut(index);
+        let (endpoint, is_idle) = (entry.endpoint, entry.state == State::Idle);
+        entry.retire = !is_idle;
+        let is_second = std::mem::take(&mut entry.awaits_successor);
+        if is_second {
+            self.drop_succession(endpoint);
+        } else if self.can_be_succeeded(index, now) {
+            self.entries.at_mut(index).awaits_successor = true;
+            self.endpoints.at_mut(endpoint).succeeding += 1;
+            if is_idle {
+                let lifetime = self.limits.max_lifetime.unwrap_or_default();
+                let grace = (lifetime / 16).min(self.limits.connect_timeout);
+                self.set_timer(index, Some(now.mono.plus(grace)), fx);
+            }
+            self.rebalance(endpoint, now, fx);
+            return;
+        }
+        if is_idle {
+            self.end(index, None, CloseReason::MaxLifetime, fx);
+            self.rebalance(endpoint, now, fx);
+        }
+    }
+
+    fn can_be_succeeded(&self, index: u32, now: Now) -> bool {
+        let entry = self.entries.at(index);
+        let place = self.endpoints.at(entry.endpoint);
+        let idle_for = Duration::from_nanos(now.wall.apart(entry.idle_since));
+        let is_used = entry.state == State::InUse || (entry.uses > 0 && idle_for < MISSED_WITHIN);
+        let is_missed = is_used || place.coming() <= place.kept_idle();
+        is_missed
+            && !place.is_out()
+            && self.budget.permits.is_available()
+            && self.has_idle_room()
+            && self.may_begin(entry.endpoint, now.mono)
+    }
+
+    /// One that was to be succeeded has left, or waits no longer.
+    pub(crate) fn drop_succession(&mut self, endpoint: u32) {
+        let place = self.endpoints.at_mut(endpoint);
+        place.succeeding = place.succeeding.saturating_sub(1);
+    }
+
+    /// A new connection is there: the oldest idle one that waits for a successor retires.
+    pub(crate) fn succeed(&mut self, endpoint: u32, fx: &mut Effects<T, W>) {
+        if self.endpoints.at(endpoint).succeeding == 0 {
+            return;
+        }
+        let oldest = {
+            let mut idle = self.endpoints.at(endpoint).idle.iter(&self.entries);
+            idle.find(|&index| self.entries.at(index).awaits_successor)
+        };
+        match oldest {
+            Some(index) => self.end(index, None, CloseReason::MaxLifetime, fx),
+            None => self.drop_succession(endpoint), // it is in use, and ends when it comes back
+        }
+    }
+
+    /// Where idle connections are used in turn, all of them, however few would do: those that were
+    /// never needed in the last while end, half of them at a time.
+    pub(crate) fn decay(&mut self, now: Now, fx: &mut Effects<T, W>) {
+        let Some(idle_timeout) = self.limits.idle_timeout else { return };
+        if now.mono.since(self.decayed_at) < idle_timeout {
+            return;
+        }
+        self.decayed_at = now.mono;
+        let endpoints: Vec<u32> = self.endpoints.indexes().collect();
+        for endpoint in endpoints {
+            let place = self.endpoints.at_mut(endpoint);
+            let unneeded = place.least_idle.min(place.idle.len());
+            let surplus = unneeded.saturating_sub(place.kept_idle());
+            for _ in 0..surplus.div_ceil(2) {
+                let Some(oldest) = self.endpoints.at(endpoint).idle.front() else { break };
+                self.end(oldest, None, CloseReason::Surplus, fx);
+            }
+            let place = self.endpoints.at_mut(endpoint);
+            place.least_idle = place.idle.len();
+            if surplus > 0 {
+                self.rebalance(endpoint, now, fx);
+            }
+        }
+    }
+}
