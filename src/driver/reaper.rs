@@ -4,12 +4,14 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::clock::{self, Stamp};
+use crate::clock::{self, Now, Stamp};
 use crate::driver::crew::Crew;
 use crate::driver::watch::Ward;
 use crate::driver::worker::Worker;
 use crate::sync::{self, Arc, AtomicBool, Mutex, Ordering, Parker, Unparker, Weak};
 
+/// A look that is so much too late is worth a line in the log.
+const LATE: Duration = Duration::from_secs(1);
 /// A look that panics, in the drop of a user's value say, is not repeated at once.
 const AFTER_PANIC: Duration = Duration::from_millis(100);
 
@@ -83,8 +85,11 @@ impl Reaper {
 
     fn run(&self, parker: &Parker, crew: &Crew, stop: &AtomicBool) {
         let _working = sync::working_for(sync::EVERY_POOL);
+        let mut punctuality = Punctuality::new(Now::read());
         while !stop.load(Ordering::Acquire) {
+            punctuality.look_is_due(Now::read());
             let next = self.look(crew, stop);
+            punctuality.planned = next;
             if next == Stamp::MAX {
                 parker.park();
                 continue;
@@ -122,6 +127,42 @@ impl Reaper {
         }
         let rounds = self.rounds.lock();
         rounds.iter().map(|round| round.next).fold(retry_at, Stamp::min)
+    }
+}
+
+/// Sees whether the reaper looks in time. Nothing is done wrongly where it does not: what was due
+/// is due still, and what was idle meanwhile is proved before it goes out. But whoever wonders
+/// should find it in the log.
+#[derive(Debug)]
+struct Punctuality {
+    /// When it last looked, and when it was to look next.
+    looked: Now,
+    planned: Stamp,
+}
+
+impl Punctuality {
+    const fn new(now: Now) -> Self {
+        Self { looked: now, planned: Stamp::MAX }
+    }
+
+    /// It looks: how late it is, and for how long the machine has slept, or by how much its clock
+    /// was set, each if it is worth a word.
+    fn note_look(&mut self, now: Now) -> (Option<Duration>, Option<Duration>) {
+        let late = now.mono.since(self.planned);
+        let passed = Duration::from_nanos(now.wall.apart(self.looked.wall));
+        let jump = passed.abs_diff(now.mono.since(self.looked.mono));
+        self.looked = now;
+        (Some(late).filter(|late| *late >= LATE), Some(jump).filter(|jump| *jump >= LATE))
+    }
+
+    fn look_is_due(&mut self, now: Now) {
+        let (late, jump) = self.note_look(now);
+        if let Some(late) = late {
+            log::warn!("the reaper looks {late:.1?} late: this process was kept from running");
+        }
+        if let Some(jump) = jump {
+            log::info!("the machine slept for {jump:.1?}, or its clock was set by that");
+        }
     }
 }
 

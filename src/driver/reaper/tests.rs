@@ -236,3 +236,19 @@ fn once_it_is_told_to_stop_it_looks_after_nobody() {
     reaper.look(&crew, &stop);
     assert!(pools.looks.is_empty());
 }
+
+#[test]
+fn a_look_that_is_late_and_a_machine_that_slept_are_told_apart_and_small_things_are_not_told() {
+    let at = |mono, wall| Now { mono: Stamp::from_millis(mono), wall: Stamp::from_millis(wall) };
+    let mut punctuality = Punctuality::new(at(10_000, 50_000));
+    assert_eq!(punctuality.note_look(at(10_100, 50_104)), (None, None), "a bell rang");
+    punctuality.planned = Stamp::from_millis(11_000);
+    assert_eq!(punctuality.note_look(at(11_900, 51_900)), (None, None), "a busy machine");
+    punctuality.planned = Stamp::from_millis(12_000);
+    let late = Some(Duration::from_secs(5));
+    assert_eq!(punctuality.note_look(at(17_000, 57_000)), (late, None));
+    punctuality.planned = Stamp::from_millis(18_000);
+    let hour = Some(Duration::from_secs(3_600));
+    assert_eq!(punctuality.note_look(at(18_000, 58_000 + 3_600_000)), (None, hour));
+    assert_eq!(punctuality.note_look(at(18_000, 58_000)), (None, hour), "it was set back again");
+}
