@@ -47,9 +47,10 @@ fn an_idle_connection_is_closed_at_the_end_of_its_lifetime() {
     let diary = Diary::default();
     let pool = tcp().max_lifetime(BRIEF).observer(diary.clone()).build().unwrap();
     drop(pool.get(&server.name()).unwrap());
-    assert_eq!(diary.reasons_of(1), [CloseReason::MaxLifetime]);
+    // It was used a moment ago, and has a successor; nobody uses that.
+    assert_eq!(diary.reasons_of(2), [CloseReason::MaxLifetime; 2]);
     assert!(diary.closed()[0].age() >= BRIEF * 3 / 4, "at most a quarter is off");
-    assert_eq!(pool.stats().total(), 0);
+    assert_eq!((pool.stats().total(), pool.stats().opened()), (0, 2));
 }
 
 #[test]

@@ -316,8 +316,11 @@ impl Connector for Stubborn {
     }
 }
 
+/// Hears of each that begins to open something.
+type Begins = Receiver<()>;
+
 /// A pool with room for one, and an endpoint where an attempt goes on that nobody wants any more.
-fn unwanted(late: &Server, told: Receiver<()>) -> (Pool<Stubborn>, Endpoint<Stubborn>) {
+fn unwanted(late: &Server, told: Receiver<()>) -> (Pool<Stubborn>, Endpoint<Stubborn>, Begins) {
     let (begun, begins) = unbounded();
     let builder = Pool::builder(Stubborn { begun, told }).max_total(1);
     let pool = builder.connect_timeout(LONG).build().unwrap();
@@ -325,7 +328,7 @@ fn unwanted(late: &Server, told: Receiver<()>) -> (Pool<Stubborn>, Endpoint<Stub
     let request = slow.request().unwrap();
     begins.recv_timeout(SOON).unwrap();
     drop(request);
-    (pool, slow)
+    (pool, slow, begins)
 }
 
 #[test]
@@ -333,7 +336,7 @@ fn what_comes_of_an_attempt_that_was_called_off_is_closed_however_late_it_comes(
     let _watchdog = watchdog();
     let (late, good) = (Server::echo(), Server::echo());
     let (tell, told) = bounded(0);
-    let (pool, slow) = unwanted(&late, told);
+    let (pool, slow, _begins) = unwanted(&late, told);
     let other = pool.request(&good.name()).unwrap();
     eventually("it does not return, and counts no more", || pool.stats().abandoned() == 1);
     eventually("another is opened in its place", || good.open() == 1);
@@ -353,7 +356,7 @@ fn what_comes_of_it_in_time_is_closed_as_well() {
     let _watchdog = watchdog();
     let (late, good) = (Server::echo(), Server::echo());
     let (tell, told) = unbounded();
-    let (pool, slow) = unwanted(&late, told);
+    let (pool, slow, _begins) = unwanted(&late, told);
     let other = pool.request(&good.name()).unwrap();
     // Within the tenth of a second that it is given to return, unless the machine is busy.
     (0..2).for_each(|_| tell.send(()).unwrap());
