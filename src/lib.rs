@@ -58,7 +58,16 @@
 //!
 //! Idle connections are watched. When the peer closes one, the pool closes it at once, without
 //! waiting for a checkout to find out; one that is in use is closed when it comes back. On Linux
-//! only the peer's farewell is waited for, so that traffic wakes no thread.
+//! only the peer's farewell is waited for, so that traffic wakes no thread. What dies without a
+//! farewell, behind a firewall that forgets, say, is found by a [`heartbeat`](TcpConnector::heartbeat)
+//! that the event loop sends, by TCP keepalive, or by a connector's [`check`](Connector::check). What
+//! a server closes for having been idle too long is closed by the pool a little earlier, once it has
+//! [learned](Endpoint::note_idle_limit) when that is.
+//!
+//! A server that is down is probed, by one attempt at a time; when it is back, all who wait are
+//! served, and what is to be kept ready is opened again though nobody asks: see
+//! [`fail_fast`](Builder::fail_fast). Connections of old age retire one after the other, those that
+//! are used when a successor is there: see [`max_lifetime`](Builder::max_lifetime).
 //!
 //! The event loop connects sockets without blocking, all of them at once that the limits allow. A
 //! name with several addresses is tried by happy eyeballs (RFC 8305): families alternate, an
