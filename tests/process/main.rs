@@ -3,15 +3,18 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 #![expect(clippy::disallowed_methods, reason = "tests start threads, wait and read the time")]
 
+mod dead_networks;
 mod descriptors;
 mod farewells;
 mod forks;
 mod memory;
 mod names;
 mod network;
+mod ports;
 mod shortages;
 mod sizes;
-#[expect(dead_code, unused_imports, unused_macros, reason = "shared with the other test binary")]
+mod stalls;
+#[expect(dead_code, reason = "shared with the other test binary")]
 #[path = "../it/support/mod.rs"]
 mod support;
 mod threads;

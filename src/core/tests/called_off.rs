@@ -213,6 +213,33 @@ fn nor_what_is_to_be_kept_or_warmed_until_that_is_over() {
 }
 
 #[test]
+fn nor_one_that_will_be_ready_beside_those_who_wait_but_the_one_beyond_is() {
+    let mut world = World::new(Limits { max_total: 7, ..limits() });
+    world.set_caps(A, Caps { min_idle: 3, ..limits().caps() });
+    (0..3).for_each(|_| _ = world.wait(A));
+    let hasty = world.wait_within(A, millis(1));
+    let youngest = world.connects[6];
+    world.wait(B);
+    assert!(world.withdrawn.is_empty(), "four wait, and three are to be ready");
+    world.pass(1);
+    leave(&mut world, vec![hasty]);
+    assert_eq!(world.withdrawn, [youngest.token]);
+    assert_eq!((world.counts(A).connecting, world.counts(B).connecting), (6, 1));
+}
+
+#[test]
+fn nothing_is_called_off_for_one_who_only_wants_some_to_be_ready() {
+    for limits in tight() {
+        let (mut world, connect) = orphan(limits, in_loop);
+        world.warm(B, 1, Mail(900));
+        assert!(world.core.endpoints.at(B).starved_since.is_some());
+        assert!(world.interrupted.is_empty() && world.knows(connect.token));
+        world.fails(connect, 1);
+        assert_eq!(world.counts(B).connecting, 1, "its turn comes");
+    }
+}
+
+#[test]
 fn of_several_the_youngest_is_called_off_where_there_was_one_too_many_for_longest() {
     let mut world = World::new(Limits { max_total: 4, ..limits() });
     let hasty: Vec<Mail> = [A, A, B].map(|at| world.wait_within(at, millis(1))).into();

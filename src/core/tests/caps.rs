@@ -161,9 +161,7 @@ fn min_idle_is_not_kept_where_nobody_holds_a_handle_and_nobody_asks() {
     assert_eq!(world.counts(A).idle, 1);
     world.pass(1_000);
     world.reap_with(&|endpoint| endpoint == A);
-    assert_eq!(world.closed_for(CloseReason::IdleTimeout), 1);
-    assert_eq!(world.counts(A).connecting, 1, "it is held, so it is filled again");
-    world.connect_ok(A);
+    assert_eq!((world.counts(A).idle, world.closed.len()), (1, 0), "it is held, so it is kept");
     world.pass(60_000);
     world.reap();
     assert_eq!(world.counts(A).total(), 0, "nobody holds it, nobody uses it");
@@ -209,4 +207,25 @@ fn warming_counts_what_is_in_use() {
     world.warm(A, 3, Mail(900));
     assert_eq!(world.connects.len(), 1);
     held.into_iter().for_each(|held| world.give_back(held));
+}
+
+#[test]
+fn who_warms_has_nothing_to_wait_for_in_the_pause_after_a_failure() {
+    let mut world = World::new(limits());
+    world.warm(A, 1, Mail(900));
+    assert_eq!(world.core.warmth(A), (0, true));
+    world.connect_fails(A);
+    assert_eq!(world.core.warmth(A), (0, false));
+}
+
+#[test]
+fn who_warms_waits_for_room_in_the_pool_only_while_it_has_nothing() {
+    let mut world = World::new(Limits { max_total: 2, ..limits() });
+    let mut held = world.open(A, 2);
+    world.warm(B, 2, Mail(900));
+    assert_eq!((world.core.warmth(B), world.counts(B).connecting), ((0, true), 0));
+    world.discard(held.remove(0));
+    world.connect_ok(B);
+    assert!(world.core.endpoints.at(B).starved_since.is_some(), "it would take another");
+    assert_eq!(world.core.warmth(B), (1, false));
 }

@@ -52,7 +52,9 @@ fn whoever_drains_is_hinted_when_the_last_one_has_ended_and_not_before() {
     assert_eq!(world.hints, [drainer]);
     assert!(world.core.has_ended());
     assert!(world.core.await_end(&Mail(901)), "it has ended already");
+    assert_eq!(world.core.drainers(), [drainer, Mail(901)]);
     world.core.stop_awaiting(&drainer);
+    assert_eq!(world.core.drainers(), [Mail(901)], "the other waits on");
     world.core.stop_awaiting(&Mail(901));
     assert!(world.core.drainers.is_empty());
 }
@@ -105,6 +107,7 @@ fn a_settling_under_way_is_called_off_and_one_that_waits_for_a_thread_does_not_b
     world.start(tokens[0], true);
     world.close();
     assert_eq!(world.interrupted, &tokens[..1]);
+    assert_eq!(world.withdrawn, &tokens[1..], "a thread need not take it up only to refuse it");
     assert!(!world.start(tokens[1], true));
     world.upkeep_ends(Ok(()));
     world.upkeep_ends(Err(CloseReason::TooLate));
@@ -184,4 +187,22 @@ fn what_an_open_brings_that_was_under_way_at_the_close_is_closed_with_the_pool()
         assert!(world.core.has_ended());
         world.assert_empty();
     }
+}
+
+#[test]
+fn what_waits_for_a_thread_is_under_way_until_the_close_and_what_has_one_until_it_returns() {
+    let mut world = World::new(limits());
+    for held in world.open(A, 2) {
+        world.settle(held);
+    }
+    world.wait(B);
+    let attempt = world.connects[0].token;
+    let [runs, waits] = [world.upkeeps[0].token, world.upkeeps[1].token];
+    assert!(world.start(runs, false));
+    let is_under_way = |world: &World| [attempt, runs, waits].map(|at| world.core.is_under_way(at));
+    assert_eq!(is_under_way(&world), [true; 3]);
+    world.close();
+    assert_eq!(is_under_way(&world), [false, true, false]);
+    world.upkeep_ends(Ok(()));
+    assert_eq!(is_under_way(&world), [false; 3]);
 }

@@ -181,6 +181,20 @@ fn one_endpoint_can_be_kept_ready_and_is_refilled_until_its_limits_are_taken_awa
 }
 
 #[test]
+fn an_endpoint_is_to_be_kept_ready_where_its_own_limits_say_so_and_nowhere_else() {
+    let mut world = World::new(limits());
+    let kept = |world: &World| [A, B].map(|at| world.core.keeps(at));
+    world.set_caps(A, at_most(3));
+    assert!(!world.core.keeps_some(), "they say how many there may be, not how many there are");
+    assert_eq!(kept(&world), [false, false]);
+    world.set_caps(A, Caps { min_idle: 2, ..at_most(3) });
+    assert!(world.core.keeps_some());
+    assert_eq!(kept(&world), [true, false]);
+    world.set_caps(A, limits().caps());
+    assert_eq!(kept(&world), [false, false]);
+}
+
+#[test]
 fn it_is_kept_ready_no_longer_once_nobody_holds_it_and_nobody_asks() {
     let idle_timeout = Some(millis(1_000));
     let mut world = World::new(Limits { idle_timeout, ..limits() });
@@ -188,8 +202,7 @@ fn it_is_kept_ready_no_longer_once_nobody_holds_it_and_nobody_asks() {
     world.connect_ok(A);
     world.pass(1_000);
     world.reap_with(&|endpoint| endpoint == A);
-    assert_eq!(world.counts(A).connecting, 1, "it is held, so it is filled again");
-    world.connect_ok(A);
+    assert_eq!(world.counts(A).idle, 1, "it is held, so it is kept");
     world.pass(1_000);
     world.reap();
     assert_eq!(world.counts(A).total(), 0);

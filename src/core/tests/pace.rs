@@ -260,3 +260,16 @@ fn what_is_to_be_kept_or_warmed_is_wanted_though_nobody_waits() {
     world.connect_ok(A);
     assert_eq!(wanted(&world), 0, "one is ready, and one has ended");
 }
+
+#[test]
+fn what_is_there_already_of_those_to_be_warmed_needs_no_attempt() {
+    let (mut world, _held) = busy(2);
+    world.warm(A, 2, Mail(900));
+    assert!(world.connects.is_empty());
+    let waiter = world.wait_within(A, millis(1));
+    let token = world.connects[0].token;
+    assert!(world.core.is_wanted(token));
+    world.pass(1);
+    assert!(matches!(world.look(waiter), Look::Expired(..)));
+    assert!(!world.core.is_wanted(token));
+}

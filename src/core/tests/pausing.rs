@@ -146,3 +146,17 @@ fn a_pool_that_is_closed_while_it_is_paused_tells_all_who_wait() {
     assert!(matches!(world.replies.remove(&waiter), Some(Reply::Closed)));
     resume(&mut world);
 }
+
+#[test]
+fn at_its_end_whoever_has_waited_as_long_as_fairness_allows_is_handed_one_and_others_may_look() {
+    for (waited, is_handed) in [(1, false), (2, true)] {
+        let mut world = World::new(limits());
+        world.idle(A, 1);
+        world.run(&mut |core, _| core.pause());
+        let waiter = world.wait(A);
+        world.pass(waited);
+        resume(&mut world);
+        assert_eq!(world.replies.contains_key(&waiter), is_handed, "after {waited} ms");
+        assert_eq!(world.hints.is_empty(), is_handed, "after {waited} ms");
+    }
+}

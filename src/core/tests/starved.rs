@@ -303,3 +303,24 @@ fn what_is_only_to_be_kept_ready_does_not_starve() {
     world.reap();
     assert!(world.parks(held), "returns elsewhere are as fast as before");
 }
+
+#[test]
+fn room_goes_to_one_who_queued_for_some_to_be_ready_before_one_who_wants_the_same_only_now() {
+    let mut world = World::new(Limits { max_total: 2, ..limits() });
+    let mut held = world.open(A, 2);
+    world.warm(A, 2, Mail(900));
+    world.warm(B, 1, Mail(901));
+    assert!(world.connects.is_empty());
+    world.discard(held.remove(0));
+    assert_eq!((world.counts(A).connecting, world.counts(B).connecting), (0, 1));
+}
+
+#[test]
+fn returns_are_quick_again_as_soon_as_each_who_starved_has_its_attempt() {
+    let mut world = World::new(Limits { max_total: 2, ..limits() });
+    let mut held = world.open(A, 2);
+    world.wait(B);
+    world.discard(held.remove(0));
+    assert_eq!(world.counts(B).connecting, 1);
+    assert!(world.parks(held.remove(0)));
+}

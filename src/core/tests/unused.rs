@@ -94,6 +94,31 @@ fn nor_does_who_warms() {
 }
 
 #[test]
+fn of_the_pause_after_a_death_and_that_after_failures_the_longer_one_counts() {
+    let mut world = keeping(6);
+    for pause in &PAUSES[..3] {
+        dies_unused(&mut world);
+        world.pass(*pause);
+        world.reap();
+    }
+    let token = world.connects[0].token;
+    world.connect_ok(A);
+    world.notice(token, Notice::HungUp);
+    let again_at = world.now.mono.plus(millis(PAUSES[3]));
+    world.connect_fails(A);
+    world.pass_pause(A);
+    // Five failures in a row: at least 400 ms from the last.
+    (0..4).for_each(|_| world.connect_fails(A));
+    world.reap();
+    world.now.mono = again_at;
+    let next = world.reap();
+    assert!(world.connects.is_empty() && next > again_at, "only one of the pauses is over");
+    world.now.mono = next;
+    world.reap();
+    assert_eq!(world.connects.len(), 1);
+}
+
+#[test]
 fn a_pool_that_is_closed_in_the_pause_opens_nothing_after_it() {
     let mut world = after_deaths(3);
     world.close();

@@ -153,12 +153,12 @@ fn what_is_used_all_the_time_is_looked_at_no_more() {
     let mut world = World::new(limits());
     world.idle(A, 1);
     assert_eq!(vacant(&mut world), [B, C]);
-    assert_eq!(world.core.budget.vacant.len(), 2, "it was taken off");
+    assert_eq!(world.core.vacant_count(), 2, "it was taken off");
     for _ in 0..3 {
         let held = world.take(A);
         world.give_back(held);
     }
-    assert_eq!(world.core.budget.vacant.len(), 2);
+    assert_eq!(world.core.vacant_count(), 2);
     world.evict(A);
     assert_eq!(vacant(&mut world), [B, C, A]);
 }
