@@ -140,7 +140,7 @@ impl<C: Connector> Builder<C> {
 
     /// How old a connection may become. Default: 30 min; `None`: any age.
     ///
-    /// Each retires a sixteenth to a quarter of it earlier: those that were opened together one
+    /// Each retires up to a quarter of it earlier: those that were opened together one
     /// after the other, evenly. One that would be missed (it is in use, or was in the last five
     /// seconds, or is needed for [`min_idle`](Builder::min_idle)) has a successor opened first, if
     /// there is room for both. Idle ones are closed when that is there, and in any case when their

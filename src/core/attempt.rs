@@ -349,6 +349,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 let is_past = retires_at.is_some_and(|at| at <= now.mono);
                 self.note_proof(token.index, now, fx);
                 self.entries.at_mut(token.index).retire = is_past;
+                self.end_routine(token.index);
                 self.endpoints.at_mut(endpoint).checking -= 1;
                 self.budget.checking -= 1;
                 self.offer_checked(token.index, conn, is_past, now, fx);
@@ -409,6 +410,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
             // It comes back refused, and the connection with it.
             Attempt::Queued => {
+                self.end_routine(index);
                 self.entries.at_mut(index).state = State::Checking(Attempt::Stuck);
                 self.endpoints.at_mut(endpoint).stuck_checks += 1;
                 fx.act(Action::Withdraw(token));
@@ -461,6 +463,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return true;
         }
         let before = entry.state;
+        self.end_routine(index);
+        let entry = self.entries.at_mut(index);
         let place = self.endpoints.at_mut(endpoint);
         if let State::Connecting(attempt) = before {
             entry.state = State::Connecting(Attempt::Stuck);

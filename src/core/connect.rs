@@ -47,7 +47,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return true;
         }
         let place = self.endpoints.at(endpoint);
-        let is_short = place.coming() < self.servable(endpoint) + place.kept_idle();
+        let is_short = place.coming() + place.routine < self.servable(endpoint) + place.kept_idle();
         let has_none = place.is_cold() && place.open() == 0;
         let has_no_heir = place.promising() < place.succeeding;
         has_none || (self.has_idle_room() && (is_short || has_no_heir || place.is_cold()))
@@ -112,6 +112,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             uses: 0,
             doomed: None,
             retire: false,
+            is_routine: false,
             awaits_successor: false,
             timer: None,
             retires_at: None,

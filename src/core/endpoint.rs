@@ -44,6 +44,10 @@ pub(crate) struct EndpointCore<W> {
     /// The least that were idle at a time since surplus was last looked for.
     pub(crate) least_idle: usize,
     pub(crate) checking: usize,
+    /// How many of them are out for proof that nobody waits for.
+    pub(crate) routine: usize,
+    /// When the reaper last let connections stay that were idle for too long, but are to be kept.
+    pub(crate) spared_at: Stamp,
     /// Of attempts and checks, how many never returned but keep their permits.
     pub(crate) stuck_connects: usize,
     pub(crate) stuck_checks: usize,
@@ -113,6 +117,8 @@ impl<W> EndpointCore<W> {
             succeeding: 0,
             least_idle: 0,
             checking: 0,
+            routine: 0,
+            spared_at: Stamp::ZERO,
             stuck_connects: 0,
             stuck_checks: 0,
             abandoned: 0,
@@ -161,9 +167,10 @@ impl<W> EndpointCore<W> {
         self.connecting() - self.stuck_connects - self.called_off
     }
 
-    /// Checks and settles that may yet bring a connection back.
+    /// Checks and settles that may yet bring a connection back, for somebody to wait for. Not so
+    /// those of routine: if the server is gone, it would be a long wait.
     pub(crate) fn returning(&self) -> usize {
-        self.checking - self.stuck_checks
+        self.checking - self.stuck_checks - self.routine
     }
 
     /// What can serve a waiter, now or soon.
@@ -178,7 +185,7 @@ impl<W> EndpointCore<W> {
 
     /// Connections that are there and come back: idle, in use, or out for a check that may end.
     pub(crate) fn live(&self) -> usize {
-        self.idle.len() + self.in_use + self.returning()
+        self.idle.len() + self.in_use + self.checking - self.stuck_checks
     }
 
     /// The connection that was idle longest, if more are than its limits allow.

@@ -35,6 +35,8 @@ pub(crate) struct Entry<T> {
     pub(crate) doomed: Option<CloseReason>,
     /// It is past its lifetime and ends when it comes back.
     pub(crate) retire: bool,
+    /// It is out for proof that nobody waits for.
+    pub(crate) is_routine: bool,
     /// It is about to retire, and another is being opened in its place.
     pub(crate) awaits_successor: bool,
     /// What its timer is set to: the end of its lifetime, or of the attempt that has it, or the time

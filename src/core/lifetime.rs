@@ -10,14 +10,16 @@ use crate::observe::CloseReason;
 
 /// A connection that was used no longer ago is missed when it is gone.
 const MISSED_WITHIN: Duration = Duration::from_secs(5);
+/// This part of a lifetime is left for the successor to be opened.
+const FOR_SUCCESSORS: u32 = 64;
 
 impl<T, W: Clone + PartialEq> Core<T, W> {
-    /// When a connection that is opened now is to retire: a sixteenth of its lifetime before the
-    /// end, to leave time for a successor, or up to a quarter: those that were opened together lie
+    /// When a connection that is opened now is to retire: a little before the end of its lifetime,
+    /// to leave time for a successor, or up to a quarter of it: those that were opened together lie
     /// evenly between the two.
     pub(crate) fn retirement(&mut self, now: Now) -> Option<Stamp> {
         let lifetime = self.limits.max_lifetime?;
-        let (least, most) = (nanos(lifetime / 16), nanos(lifetime / 4));
+        let (least, most) = (nanos(lifetime / FOR_SUCCESSORS), nanos(lifetime / 4));
         let off = least + self.spread(most - least);
         Some(now.mono.plus(lifetime.saturating_sub(Duration::from_nanos(off))))
     }
@@ -37,7 +39,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.endpoints.at_mut(endpoint).succeeding += 1;
             if is_idle {
                 let lifetime = self.limits.max_lifetime.unwrap_or_default();
-                let grace = (lifetime / 16).min(self.limits.connect_timeout);
+                let grace = (lifetime / FOR_SUCCESSORS).min(self.limits.connect_timeout);
                 self.set_timer(index, Some(now.mono.plus(grace)), fx);
             }
             self.rebalance(endpoint, now, fx);
@@ -54,7 +56,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let place = self.endpoints.at(entry.endpoint);
         let idle_for = Duration::from_nanos(now.wall.apart(entry.idle_since));
         let is_used = entry.state == State::InUse || (entry.uses > 0 && idle_for < MISSED_WITHIN);
-        let is_missed = is_used || place.coming() <= place.kept_idle();
+        let is_missed =
+            is_used || place.coming() + place.routine <= place.kept_idle() + place.succeeding;
         is_missed
             && !place.is_out()
             && self.budget.permits.is_available()

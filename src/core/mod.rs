@@ -226,6 +226,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 self.end_attempt(index);
             }
             State::Checking(attempt) => {
+                place.routine -= usize::from(entry.is_routine);
                 place.checking -= 1;
                 self.budget.checking -= 1;
                 place.stuck_checks -= usize::from(attempt == Attempt::Stuck);

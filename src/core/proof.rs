@@ -33,7 +33,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if let Some(check_after) = self.limits.check_after {
             return nanos(check_after);
         }
-        self.proof_interval(endpoint).map_or(u64::MAX, |interval| nanos(interval.mul_f32(1.5)))
+        let half_more = |interval| nanos(interval).saturating_add(nanos(interval) / 2);
+        self.proof_interval(endpoint).map_or(u64::MAX, half_more)
     }
 
     /// For how long an idle connection has been without proof, where to be given back is one.
@@ -82,6 +83,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let in_turn = place.waiters.is_empty() && self.budget.checking < most;
         if is_due && in_turn {
             self.begin_proof(index, upkeep, now, fx);
+            self.entries.at_mut(index).is_routine = true;
+            self.endpoints.at_mut(endpoint).routine += 1;
+            self.rebalance(endpoint, now, fx);
             return;
         }
         let pause =
@@ -116,6 +120,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
+    /// An entry's proof is over, or it is stuck: nobody need know any more that it was but routine.
+    pub(crate) fn end_routine(&mut self, index: u32) {
+        let entry = self.entries.at_mut(index);
+        if std::mem::take(&mut entry.is_routine) {
+            self.endpoints.at_mut(entry.endpoint).routine -= 1;
+        }
+    }
+
     /// A connection is fit for use, as has just been seen.
     pub(crate) fn note_proof(&mut self, index: u32, now: Now, fx: &mut Effects<T, W>) {
         let entry = self.entries.at_mut(index);
@@ -126,7 +138,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.look_by(now.mono.plus(Duration::from_nanos(left)), fx);
         }
         let interval = self.proof_interval(self.entries.at(index).endpoint);
-        let term = self.next_term(index, interval.map(|interval| now.mono.plus(interval)));
+        let proof_at = interval.map(|interval| {
+            // A little sooner each time: what was asked together drifts apart.
+            let sooner = Duration::from_nanos(self.spread(nanos(interval / 8)));
+            now.mono.plus(interval - sooner)
+        });
+        let term = self.next_term(index, proof_at);
         self.set_timer(index, term, fx);
     }
 

@@ -130,6 +130,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             !place.is_unused() || place.is_vacant || place.has_own_caps,
             "{endpoint} would never be forgotten"
         );
+        let routine = self.count(endpoint, |entry| entry.is_routine);
+        assert_eq!(place.routine, routine, "routine at {endpoint}");
         let waiting = self.count(endpoint, |entry| entry.awaits_successor);
         assert!(place.succeeding <= waiting, "successors at {endpoint}");
         assert!(!place.watchers.is_empty() || place.warm_target == 0, "warm for nobody");

@@ -42,19 +42,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         let mut idle_due = Stamp::MAX;
         if let Some(idle_timeout) = self.limits.idle_timeout {
-            let limit = nanos(idle_timeout);
-            while let Some(index) = self.budget.idle.front() {
-                let entry = self.entries.at(index);
-                let (age, endpoint) = (now.wall.apart(entry.idle_since), entry.endpoint);
-                if age < limit || work >= MOST_PER_LOOK {
-                    let left = limit.saturating_sub(age).max(1_000_000);
-                    idle_due = now.mono.plus(Duration::from_nanos(left));
-                    break;
-                }
-                work += 1;
-                self.end(index, None, CloseReason::IdleTimeout, fx);
-                self.rebalance(endpoint, now, fx);
-            }
+            idle_due = self.end_too_old(nanos(idle_timeout), &mut work, now, fx);
             if self.entries.len() > 0 {
                 // What is in use now may come back and be forgotten.
                 idle_due = idle_due.min(now.mono.plus(idle_timeout));
@@ -75,6 +63,43 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         };
         self.timers.look_at = next;
         next
+    }
+
+    /// Ends what was idle for too long, but for what is to be kept. Returns when the next may be.
+    fn end_too_old(
+        &mut self,
+        limit: u64,
+        work: &mut usize,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) -> Stamp {
+        let age = |core: &Self, index| now.wall.apart(core.entries.at(index).idle_since);
+        let oldest: Vec<u32> = {
+            let idle = self.budget.idle.iter(&self.entries);
+            idle.take_while(|&index| age(self, index) >= limit).collect()
+        };
+        for token in oldest.into_iter().map(|index| self.entries.token(index)).collect::<Vec<_>>() {
+            // The end of one may have been that of others.
+            let Some(entry) = self.entries.get(token).filter(|entry| entry.state == State::Idle)
+            else {
+                continue;
+            };
+            let endpoint = entry.endpoint;
+            let place = self.endpoints.at_mut(endpoint);
+            if place.idle.len() <= place.kept_idle() {
+                place.spared_at = now.wall;
+            } else if *work < MOST_PER_LOOK {
+                *work += 1;
+                self.end(token.index, None, CloseReason::IdleTimeout, fx);
+                self.rebalance(endpoint, now, fx);
+            }
+        }
+        let mut younger = self.budget.idle.iter(&self.entries);
+        let next = younger.find(|&index| age(self, index) < limit);
+        next.map_or(Stamp::MAX, |index| {
+            let left = (limit - age(self, index)).max(1_000_000);
+            now.mono.plus(Duration::from_nanos(left))
+        })
     }
 
     fn entry_due(&mut self, index: u32, now: Now, fx: &mut Effects<T, W>) {

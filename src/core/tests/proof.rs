@@ -121,14 +121,37 @@ fn nothing_is_asked_while_somebody_waits() {
 }
 
 #[test]
-fn who_comes_while_one_is_asked_waits_for_its_answer() {
-    let mut world = beating(limits());
-    world.idle(A, 1);
-    pass(&mut world, 1_100);
-    let waiter = world.wait(A);
-    assert!(world.connects.is_empty());
-    world.upkeep_ends(Ok(()));
-    world.granted(waiter);
+fn who_comes_while_one_is_asked_has_its_answer_or_another_whichever_comes_first() {
+    for answers_first in [true, false] {
+        let mut world = beating(limits());
+        world.idle(A, 1);
+        pass(&mut world, 1_100);
+        assert_eq!(world.counts(A).checking, 1);
+        let waiter = world.wait(A);
+        assert_eq!(world.connects.len(), 1, "the server may be gone");
+        if answers_first {
+            world.upkeep_ends(Ok(()));
+        } else {
+            world.connect_ok(A);
+        }
+        world.granted(waiter);
+    }
+}
+
+#[test]
+fn what_is_kept_ready_is_not_opened_again_because_it_is_asked() {
+    let mut world = beating(Limits { min_idle: 2, ..limits() });
+    let now = world.now;
+    world.run(&mut |core, fx| core.keep(A, now, fx));
+    (0..2).for_each(|_| _ = world.connect_ok(A));
+    for _ in 0..1_200 {
+        world.pass(1);
+        if world.core.timers.look_at <= world.now.mono {
+            world.reap_with(&|_| true);
+        }
+        assert_eq!(world.counts(A).connecting, 0);
+    }
+    assert_eq!(world.counts(A).checking, 2, "both are asked");
 }
 
 #[test]

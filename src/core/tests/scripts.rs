@@ -309,7 +309,13 @@ impl Script<'_> {
         let Some(limit) = self.world.limits.idle_timeout else { return };
         let (core, now) = (&self.world.core, self.world.now);
         for entry in core.entries.iter().filter(|entry| entry.state == State::Idle) {
-            let age = now.wall.apart(entry.idle_since);
+            let place = core.endpoints.at(entry.endpoint);
+            if place.idle.len() <= place.kept_idle() {
+                continue; // it is to be kept
+            }
+            // It may have been, until a moment ago.
+            let spared_for = now.wall.apart(place.spared_at);
+            let age = now.wall.apart(entry.idle_since).min(spared_for);
             let left = std::time::Duration::from_nanos(nanos(limit).saturating_sub(age));
             let by = now.mono.plus(left + millis(1));
             assert!(core.timers.look_at <= by, "one has {left:?} left and the reaper sleeps on");

@@ -123,7 +123,7 @@ fn a_lifetime_ends_up_to_a_quarter_early_and_never_late() {
     assert!(ages[0] > millis(lifetime / 4 * 3) && ages[299] <= millis(lifetime), "{ages:?}");
     let spread = ages[299] - ages[0];
     assert!(spread > millis(lifetime / 6), "they end together: {spread:?}");
-    let early = ages.iter().filter(|age| **age < millis(lifetime / 32 * 27)).count();
+    let early = ages.iter().filter(|age| **age < millis(lifetime / 640 * 555)).count();
     assert!((140..160).contains(&early), "{early} of 300 in the first half");
 }
 
@@ -230,4 +230,35 @@ fn only_an_unused_endpoint_is_forgotten() {
     let again = world.core.add_endpoint(world.now.wall);
     assert_eq!(again, A, "its place is used again");
     world.open(A, 1);
+}
+
+#[test]
+fn what_is_to_be_kept_is_not_closed_for_being_idle_and_what_is_more_is_oldest_first() {
+    let limits = Limits { min_idle: 5, idle_timeout: Some(millis(1_000)), ..limits() };
+    let mut world = World::with_endpoints(Limits { max_per_endpoint: 8, ..limits }, 1);
+    let now = world.now;
+    world.run(&mut |core, fx| core.keep(A, now, fx));
+    (0..5).for_each(|_| _ = world.connect_ok(A));
+    let mut held: Vec<_> = (0..5).map(|_| world.take(A)).collect();
+    while !world.connects.is_empty() {
+        world.connect_ok(A);
+    }
+    held.extend((held.len()..8).map(|_| world.take(A)));
+    let tokens: Vec<_> = held.iter().map(|held| held.lease.token).collect();
+    held.into_iter().for_each(|held| world.give_back(held));
+    world.pass(1_000);
+    world.reap_with(&|_| true);
+    assert_eq!((world.closed_for(CloseReason::IdleTimeout), world.connects.len()), (3, 0));
+    assert!(tokens[..3].iter().all(|token| !world.knows(*token)));
+    // Two hours later, with the reaper awake all the time, they are as good as new.
+    for _ in 0..7_200 {
+        world.pass(1_000);
+        world.reap_with(&|_| true);
+    }
+    assert_eq!(world.closed.len(), 3);
+    let held = world.take(A);
+    world.give_back(held);
+    // But not if it has slept, and the machine with it.
+    world.now.wall = world.now.wall.plus(millis(7_200_000));
+    assert!(world.try_get(A).is_none());
 }

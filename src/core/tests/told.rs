@@ -105,5 +105,5 @@ fn lifetimes_end_all_over_their_last_quarter() {
         ends[usize::try_from(early.as_millis() / 3_000).unwrap()] += 1;
     }
     let [last, ends @ ..] = ends;
-    assert!(last == 0 && ends.iter().all(|&count| count > 60), "{last}, and evenly {ends:?}");
+    assert!(last > 50 && ends.iter().all(|&count| count > 75), "{last}, and evenly {ends:?}");
 }
