@@ -181,19 +181,19 @@ impl Stats {
 impl std::fmt::Display for Stats {
     /// One line: the state, then what happened so far.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.counts)?;
+        if let Some(limit) = self.idle_limit {
+            write!(f, "; idle for {limit:.1?} at the most")?;
+        }
         write!(
             f,
-            "{}; so far {} checkouts, {} opened, {} closed, {} failed to connect, {} timed out",
-            self.counts,
+            "; so far {} checkouts, {} opened, {} closed, {} failed to connect, {} timed out",
             self.checkouts(),
             self.opened(),
             self.closed(),
             self.connects_failed(),
             self.timed_out()
         )?;
-        if let Some(limit) = self.idle_limit {
-            write!(f, ", idle for {limit:.1?} at the most")?;
-        }
         if self.connects_called_off() > 0 {
             write!(f, ", {} called off", self.connects_called_off())?;
         }

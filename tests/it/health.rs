@@ -206,7 +206,6 @@ fn who_comes_while_all_are_out_for_a_heartbeat_waits_no_longer_than_that_may_tak
 }
 
 #[test]
-#[ignore = "who comes then waits for the answers, for as long as they may take"]
 fn who_comes_while_all_are_out_for_a_heartbeat_is_not_kept_waiting_for_the_answers() {
     let _watchdog = watchdog();
     let (server, _tell) = hesitant();

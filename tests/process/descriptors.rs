@@ -360,7 +360,7 @@ fn attempts_whose_deadline_passes_in_the_crews_queue_hold_no_sockets() {
             std::thread::scope(|scope| {
                 for _ in 0..most {
                     scope.spawn(|| {
-                        while pool.stats().connects_failed() < 400 {
+                        while pool.stats().connects_failed() < 60 {
                             pool.get_timeout(&peer.name(), SOON).unwrap_err();
                         }
                     });
@@ -370,7 +370,7 @@ fn attempts_whose_deadline_passes_in_the_crews_queue_hold_no_sockets() {
                     // what the driver needs.
                     let own = open_descriptors() - before;
                     assert!(own <= 2 * (most + 16) + 16, "{own} descriptors; {}", pool.stats());
-                    pool.stats().connects_failed() >= 400
+                    pool.stats().connects_failed() >= 60
                 });
             });
             drop(gate);
