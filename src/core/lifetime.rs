@@ -8,7 +8,8 @@ use crate::core::effects::Effects;
 use crate::core::entry::State;
 use crate::observe::CloseReason;
 
-/// A connection that was used no longer ago is missed when it is gone.
+/// A connection that was used no longer ago is missed when it is gone, unless half the idle time-out
+/// is less than this.
 const MISSED_WITHIN: Duration = Duration::from_secs(5);
 /// This part of a lifetime is left for the successor to be opened.
 const FOR_SUCCESSORS: u32 = 64;
@@ -55,7 +56,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let entry = self.entries.at(index);
         let place = self.endpoints.at(entry.endpoint);
         let idle_for = Duration::from_nanos(now.wall.apart(entry.idle_since));
-        let is_used = entry.state == State::InUse || (entry.uses > 0 && idle_for < MISSED_WITHIN);
+        let most =
+            self.limits.idle_timeout.map_or(MISSED_WITHIN, |most| MISSED_WITHIN.min(most / 2));
+        let is_used = entry.state == State::InUse || (entry.uses > 0 && idle_for < most);
         let is_missed =
             is_used || place.coming() + place.routine <= place.kept_idle() + place.succeeding;
         is_missed

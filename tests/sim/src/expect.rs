@@ -285,7 +285,8 @@ impl<K: Kit> Stage<K> {
         if settings.min_idle > 0 || self.script.changes_limits() {
             return;
         }
-        sim::sleep(settings.idle_timeout + Duration::from_secs(1));
+        // One that has just been used may have a successor.
+        sim::sleep(settings.idle_timeout * 3 / 2 + Duration::from_secs(1));
         let opened = site.pool.stats().opened();
         expect_soon(Duration::from_secs(1), "nothing is open that nobody needs", || {
             site.pool.stats().total() == 0
