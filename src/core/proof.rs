@@ -132,12 +132,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn note_proof(&mut self, index: u32, now: Now, fx: &mut Effects<T, W>) {
         let entry = self.entries.at_mut(index);
         entry.proved = now.wall;
-        let idle_for = now.wall.apart(entry.idle_since);
+        let (idle_for, endpoint) = (now.wall.apart(entry.idle_since), entry.endpoint);
         if let Some(idle_timeout) = self.limits.idle_timeout {
-            let left = nanos(idle_timeout).saturating_sub(idle_for);
+            let spared_for = now.wall.apart(self.endpoints.at(endpoint).spared_at);
+            let left = nanos(idle_timeout).saturating_sub(idle_for.min(spared_for));
             self.look_by(now.mono.plus(Duration::from_nanos(left)), fx);
         }
-        let interval = self.proof_interval(self.entries.at(index).endpoint);
+        let interval = self.proof_interval(endpoint);
         let proof_at = interval.map(|interval| {
             // A little sooner each time: what was asked together drifts apart.
             let sooner = Duration::from_nanos(self.spread(nanos(interval / 8)));

@@ -74,11 +74,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         fx: &mut Effects<T, W>,
     ) -> Stamp {
         let age = |core: &Self, index| now.wall.apart(core.entries.at(index).idle_since);
-        let oldest: Vec<u32> = {
+        let too_old: Vec<Token> = {
             let idle = self.budget.idle.iter(&self.entries);
-            idle.take_while(|&index| age(self, index) >= limit).collect()
+            let too_old = idle.take_while(|&index| age(self, index) >= limit);
+            too_old.map(|index| self.entries.token(index)).collect()
         };
-        for token in oldest.into_iter().map(|index| self.entries.token(index)).collect::<Vec<_>>() {
+        for token in too_old {
             // The end of one may have been that of others.
             let Some(entry) = self.entries.get(token).filter(|entry| entry.state == State::Idle)
             else {

@@ -44,10 +44,15 @@ pub(crate) fn peek(fd: BorrowedFd<'_>) -> Peek {
     }
 }
 
-/// Sends without blocking, and says how much.
+/// Sends without blocking, and says how much. To one who has hung up it raises no signal: Apple's
+/// sockets are opened so.
 pub(crate) fn send_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    #[cfg(not(target_vendor = "apple"))]
+    const FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+    #[cfg(target_vendor = "apple")]
+    const FLAGS: SendFlags = SendFlags::DONTWAIT;
     loop {
-        match send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        match send(fd, bytes, FLAGS) {
             Err(Errno::INTR) => {}
             sent => return Ok(sent?),
         }
