@@ -5,6 +5,7 @@
 
 mod alloc;
 mod block_on;
+mod child;
 mod clock;
 mod histogram;
 mod report;
@@ -16,6 +17,7 @@ mod weigh;
 
 pub use crate::alloc::Counting;
 pub use crate::block_on::block_on;
+pub use crate::child::{Obedient, obey_all};
 pub use crate::clock::{cpu_ns, now_ns};
 pub use crate::histogram::Histogram;
 pub use crate::report::{is_quick, is_wanted, note, result, version};

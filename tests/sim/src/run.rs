@@ -10,7 +10,7 @@ use warmline::sim::net::{Manners, Place, set_host};
 use warmline::sim::{self, Config, Failure, survey};
 
 use crate::kit::address;
-use crate::play::play;
+use crate::play::{expect_nothing_left, play};
 use crate::script::{Pace, Script};
 
 /// What many simulations came to.
@@ -88,6 +88,21 @@ pub fn simulate(body: impl Fn() + Send + Sync + 'static) -> Result<(), Failure> 
             body();
         },
     )
+}
+
+/// The same, and nothing may be left at its end.
+///
+/// # Panics
+///
+/// If it fails.
+pub fn simulate_well(body: impl Fn() + Send + Sync + 'static) {
+    let played = simulate(move || {
+        body();
+        expect_nothing_left();
+    });
+    if let Err(failure) = played {
+        panic!("{:#?}", failure.why);
+    }
 }
 
 /// Plays one script; `None` if all was well.

@@ -5,21 +5,10 @@
 use std::time::Duration;
 
 use simulation::kit::address;
-use simulation::play::expect_nothing_left;
-use simulation::run::simulate;
+use simulation::run::simulate_well;
 use warmline::sim;
 use warmline::sim::net::{Manners, Place, set_host};
 use warmline::{CloseReason, Endpoint, Pool, TcpConnector};
-
-fn play(body: impl Fn() + Send + Sync + 'static) {
-    let played = simulate(move || {
-        body();
-        expect_nothing_left();
-    });
-    if let Err(failure) = played {
-        panic!("{:#?}", failure.why);
-    }
-}
 
 /// A host that hangs up on what is idle for so long.
 fn hangs_up_after(limit: Duration) {
@@ -42,7 +31,7 @@ fn use_one(endpoint: &Endpoint<TcpConnector>) {
 
 #[test]
 fn what_a_server_closes_for_its_age_is_closed_before_it_does_so_once_that_is_known() {
-    play(|| {
+    simulate_well(|| {
         hangs_up_after(Duration::from_secs(5));
         let endpoint = endpoint();
         for _ in 0..10 {
@@ -64,7 +53,7 @@ fn what_a_server_closes_for_its_age_is_closed_before_it_does_so_once_that_is_kno
 
 #[test]
 fn restarts_teach_nothing() {
-    play(|| {
+    simulate_well(|| {
         set_host(Place::Address(address(0)), Manners::calm());
         let endpoint = endpoint();
         for _ in 0..20 {
@@ -75,5 +64,24 @@ fn restarts_teach_nothing() {
             sim::sleep(Duration::from_secs(1));
         }
         assert_eq!(endpoint.stats().idle_limit(), None);
+    });
+}
+
+#[test]
+fn what_is_to_be_kept_ready_is_never_fewer_while_one_generation_follows_the_other() {
+    simulate_well(|| {
+        let builder = Pool::builder(TcpConnector::new()).min_idle(4);
+        let pool = builder.max_lifetime(Duration::from_secs(10)).build();
+        let pool = pool.expect("the settings make sense");
+        let endpoint = pool.endpoint(&address(0)).expect("an address");
+        sim::sleep(Duration::from_secs(1));
+        for _ in 0..60_000 {
+            sim::sleep(Duration::from_millis(1));
+            let stats = endpoint.stats();
+            assert!((4..=8).contains(&stats.idle()), "{stats}");
+        }
+        let stats = endpoint.stats();
+        assert!(stats.closed_for(CloseReason::MaxLifetime) >= 20, "{stats}");
+        assert_eq!(stats.checkouts(), 0);
     });
 }

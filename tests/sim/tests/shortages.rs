@@ -5,21 +5,10 @@
 use std::time::Duration;
 
 use simulation::kit::{Foreign, Kit};
-use simulation::play::expect_nothing_left;
-use simulation::run::simulate;
+use simulation::run::simulate_well;
 use simulation::script::{Reach, Temper};
 use warmline::sim::{self, survey};
 use warmline::{CloseReason, Deadline, Pool};
-
-fn play(body: impl Fn() + Send + Sync + 'static) {
-    let played = simulate(move || {
-        body();
-        expect_nothing_left();
-    });
-    if let Err(failure) = played {
-        panic!("{:#?}", failure.why);
-    }
-}
 
 /// Lets the threads of the crew end that have nothing to do.
 fn rest() {
@@ -28,7 +17,7 @@ fn rest() {
 
 #[test]
 fn what_no_thread_could_be_started_to_close_is_closed_once_one_can() {
-    play(|| {
+    simulate_well(|| {
         let kit = Foreign::new(Temper::default());
         let builder = Pool::builder(kit.connector()).idle_timeout(Duration::from_secs(20));
         let pool = builder.build().expect("the settings make sense");

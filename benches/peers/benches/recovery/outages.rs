@@ -276,7 +276,7 @@ fn report(candidates: &[Candidate]) {
     recovery("quiet", &[quiet], "; target <= 1000", "");
     recovery("r2d2", &[r2d2], "", "");
     attempts("", "refuses", &both, "; target <= 20");
-    attempts("_reset", "accepts, and resets at once", &both, "; target <= 20");
+    attempts("_reset", "accepts, and resets at once", &both, "");
     for candidate in candidates {
         attempts(&format!("_{}", candidate.name), "refuses", &[candidate], "");
         let name = format!("_reset_{}", candidate.name);

@@ -1,14 +1,11 @@
 //! The server: another process, this program started by itself. Orders go to it line by line, and
 //! each is answered by one line, a number, once it is done.
 
-use std::env;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// Tells this program, started by itself, to be the server.
-const SERVE: &str = "--serve";
+use peers::Obedient;
 
 /// What is asked, and what is answered.
 pub(crate) const PING: &[u8] = b"PING\r\n";
@@ -24,21 +21,11 @@ pub(crate) fn exchange(conn: &mut (impl Read + Write)) -> io::Result<()> {
 }
 
 /// A server in another process. Its drop ends it.
-pub(crate) struct Remote {
-    child: Child,
-    orders: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
+pub(crate) struct Remote(Obedient);
 
 impl Remote {
     pub(crate) fn start() -> Self {
-        let program = env::current_exe().expect("a program has a path");
-        let mut command = Command::new(program);
-        command.arg(SERVE).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("a second process");
-        let orders = child.stdin.take();
-        let answers = BufReader::new(child.stdout.take().expect("it is piped"));
-        Self { child, orders, answers }
+        Self(Obedient::start())
     }
 
     /// Serves at one more address.
@@ -88,23 +75,7 @@ impl Remote {
     }
 
     fn order(&mut self, order: &str) -> u64 {
-        let orders = self.orders.as_mut().expect("it is there until the drop");
-        // In one piece, so that it wakes the server once.
-        orders.write_all(format!("{order}\n").as_bytes()).expect("the server listens");
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("the server answers");
-        line.trim().parse().expect("a number, from a server that has not ended")
+        self.0.order(order);
+        self.0.answer().parse().expect("a number")
     }
-}
-
-impl Drop for Remote {
-    fn drop(&mut self) {
-        drop(self.orders.take());
-        let _ended = self.child.wait();
-    }
-}
-
-/// True in the process that is to be the server.
-pub(crate) fn is_asked_to_serve() -> bool {
-    env::args().any(|argument| argument == SERVE)
 }

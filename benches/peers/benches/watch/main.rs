@@ -34,7 +34,7 @@ const OTHER_DESCRIPTORS: usize = 400;
 
 fn main() -> io::Result<()> {
     let descriptors = allow_most_descriptors((CROWD + OTHER_DESCRIPTORS) as u64) as usize;
-    if remote::is_asked_to_serve() {
+    if peers::Obedient::is_here() {
         return remote::serve();
     }
     let crowd = CROWD.min(descriptors.saturating_sub(OTHER_DESCRIPTORS));

@@ -1,22 +1,18 @@
 //! The server: another process, this program started by itself. Orders go to it line by line, and
 //! each is answered by one line once it is done.
 
-use std::env;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use peers::{now_ns, send_back};
+use peers::{Obedient, now_ns, obey_all, send_back};
 use rustix::fd::OwnedFd;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, connect, listen, socket_with,
     sockopt::set_socket_linger,
 };
 
-/// Tells this program, started by itself, to be the server.
-const SERVE: &str = "--serve";
 /// More than connect at once.
 const BACKLOG: i32 = 4096;
 
@@ -39,32 +35,22 @@ impl End {
 }
 
 /// A server in another process. Its drop ends it.
-pub(crate) struct Remote {
-    child: Child,
-    orders: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
+pub(crate) struct Remote(Obedient);
 
 impl Remote {
     pub(crate) fn start() -> Self {
-        let program = env::current_exe().expect("a program has a path");
-        let mut command = Command::new(program);
-        command.arg(SERVE).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("a second process");
-        let orders = child.stdin.take();
-        let answers = BufReader::new(child.stdout.take().expect("it is piped"));
-        Self { child, orders, answers }
+        Self(Obedient::start())
     }
 
     /// Opens a listener.
     pub(crate) fn listen(&mut self) -> SocketAddr {
-        self.order("listen");
+        self.0.order("listen");
         self.address()
     }
 
     /// Opens a listener that never accepts and whose backlog is full: connecting to it hangs.
     pub(crate) fn hang(&mut self) -> SocketAddr {
-        self.order("hang");
+        self.0.order("hang");
         self.address()
     }
 
@@ -75,9 +61,9 @@ impl Remote {
         count: usize,
         connect: impl FnOnce() -> R,
     ) -> R {
-        self.order(&format!("accept {} {count}", at.port()));
+        self.0.order(&format!("accept {} {count}", at.port()));
         let result = connect();
-        self.answer();
+        self.0.answer();
         result
     }
 
@@ -88,63 +74,32 @@ impl Remote {
         count: usize,
         connect: impl FnOnce() -> R,
     ) -> R {
-        self.order(&format!("echo {} {count}", at.port()));
+        self.0.order(&format!("echo {} {count}", at.port()));
         let result = connect();
-        self.answer();
+        self.0.answer();
         result
     }
 
     /// Has all connections that were accepted ended, while `watch` looks on. Returns also when the
     /// first was about to be closed, and when the last was.
     pub(crate) fn end_all<R>(&mut self, end: End, watch: impl FnOnce() -> R) -> (R, u64, u64) {
-        self.order(end.order());
+        self.0.order(end.order());
         let result = watch();
-        let answer = self.answer();
+        let answer = self.0.answer();
         let mut stamps = answer.split(' ').map(|stamp| stamp.parse().expect("a stamp"));
         let mut next = || stamps.next().expect("two stamps");
         (result, next(), next())
     }
 
     fn address(&mut self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.answer().parse().expect("a port")).into()
+        (Ipv4Addr::LOCALHOST, self.0.answer().parse().expect("a port")).into()
     }
-
-    fn order(&mut self, order: &str) {
-        let orders = self.orders.as_mut().expect("it is there until the drop");
-        // In one piece, so that it wakes the server once.
-        orders.write_all(format!("{order}\n").as_bytes()).expect("the server listens");
-    }
-
-    fn answer(&mut self) -> String {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("the server answers");
-        assert!(!line.is_empty(), "the server has ended");
-        line.trim().to_owned()
-    }
-}
-
-impl Drop for Remote {
-    fn drop(&mut self) {
-        drop(self.orders.take());
-        // It may be waiting for connections that will not come.
-        let _ended_before = self.child.kill();
-        let _ended = self.child.wait();
-    }
-}
-
-/// True in the process that is to be the server.
-pub(crate) fn is_asked_to_serve() -> bool {
-    env::args().any(|argument| argument == SERVE)
 }
 
 /// Obeys until there are no more orders.
 pub(crate) fn serve() -> io::Result<()> {
     let mut server = Server::default();
-    for order in io::stdin().lines() {
-        let answer = server.obey(&order?)?;
-        writeln!(io::stdout(), "{answer}")?;
-    }
-    Ok(())
+    obey_all(|order| server.obey(order))
 }
 
 /// What the server has.
