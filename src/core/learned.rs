@@ -66,8 +66,7 @@ impl Learned {
     fn judge(&mut self) {
         let Some(event) = self.event.take() else { return };
         if event.closed == 1 || event.closed * 2 < event.idle {
-            let room = MOST - self.unconfirmed.len().min(MOST);
-            self.unconfirmed.extend(event.ages.into_iter().take(room));
+            self.unconfirmed.extend(event.ages);
         }
     }
 
@@ -88,16 +87,11 @@ impl Learned {
         }
     }
 
-    /// Something is noted that the next connect decides on.
-    pub(crate) fn has_news(&self) -> bool {
-        self.event.is_some() || !self.unconfirmed.is_empty()
-    }
-
     fn forget(&mut self, mono: Stamp) {
-        let many = mono.since(self.noted_at).as_nanos() / FORGET_AFTER.as_nanos();
-        let many = usize::try_from(many).unwrap_or(MOST).min(self.ages.len());
-        self.ages.drain(..many);
-        self.noted_at = if many > 0 { mono } else { self.noted_at };
+        while !self.ages.is_empty() && mono.since(self.noted_at) >= FORGET_AFTER {
+            self.ages.remove(0);
+            self.noted_at = self.noted_at.plus(FORGET_AFTER);
+        }
     }
 
     /// For how long a connection may be idle and still be used, in view of a round trip that takes
@@ -170,11 +164,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// An attempt has ended, and says whether the server is there.
     pub(crate) fn learn_of_connect(&mut self, endpoint: u32, is_well: bool, mono: Stamp) {
-        let learned = &mut self.endpoints.at_mut(endpoint).learned;
-        if learned.has_news() {
-            learned.note_connect(is_well, mono);
-            self.note_idle_limit(endpoint, mono);
-        }
+        self.endpoints.at_mut(endpoint).learned.note_connect(is_well, mono);
+        self.note_idle_limit(endpoint, mono);
     }
 
     /// An idle connection is so old that its server may be about to close it.
@@ -302,6 +293,18 @@ mod tests {
         learned.note_connect(false, at(8));
         learned.note_connect(true, at(9));
         assert_eq!(limit_of(learned), None);
+    }
+
+    #[test]
+    fn of_those_that_are_closed_together_fewer_than_half_must_be() {
+        for (closed, learns) in [(1, true), (2, true), (4, true), (5, false), (7, false)] {
+            let mut learned = Learned::default();
+            for second in 0..8 {
+                (0..closed).for_each(|_| learned.note_close(Some(millis(5_000)), 10, at(second)));
+                learned.note_connect(true, at(second + 1));
+            }
+            assert_eq!(limit_of(learned), learns.then_some(4_000), "{closed} of ten");
+        }
     }
 
     #[test]
