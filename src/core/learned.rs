@@ -104,7 +104,9 @@ impl Learned {
         } else {
             (limit / 10).max(Duration::from_secs(1))
         };
-        Some(limit.saturating_sub(margin.max(round_trip * 2)).max(Duration::from_millis(1)))
+        // A round trip is known no better than by the time to connect, which has more in it.
+        let margin = margin.max(round_trip.saturating_mul(2)).min(limit / 2);
+        Some((limit - margin).max(Duration::from_millis(1)))
     }
 
     /// What the closes agree on: their inner four fifths lie within a fifth.
@@ -247,6 +249,8 @@ mod tests {
         let mut learned = closed_at([6_000; 8]);
         let limit = learned.limit(Duration::from_millis(900), at(100));
         assert_eq!(limit, Some(Duration::from_millis(4_200)));
+        let limit = learned.limit(Duration::from_secs(9), at(100));
+        assert_eq!(limit, Some(Duration::from_secs(3)), "but never for more than half");
     }
 
     #[test]
