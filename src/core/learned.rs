@@ -258,6 +258,14 @@ mod tests {
         let mut ages = vec![5_000; 14];
         ages.extend([100, 40_000]);
         assert_eq!(limit_of(closed_at(ages)), Some(4_000));
+        assert_eq!(
+            limit_of(closed_at([5_000, 5_000, 5_000, 5_000, 5_000, 5_000, 5_000, 40_000])),
+            Some(4_000)
+        );
+        assert_eq!(
+            limit_of(closed_at([100, 5_000, 5_000, 5_000, 5_000, 5_000, 5_000, 5_000])),
+            Some(4_000)
+        );
         let ages = [1_500, 3_000, 4_500, 6_000, 7_500, 9_000, 10_500, 12_000];
         assert_eq!(limit_of(closed_at(ages)), None);
         assert_eq!(

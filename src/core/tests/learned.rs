@@ -1,6 +1,7 @@
 //! Servers close what is idle for too long; the pool learns when, and is faster.
 
-use super::world::{A, B, World, limits, millis};
+use super::world::{A, B, World, limits, millis, room_for};
+use crate::clock::Stamp;
 use crate::config::Limits;
 use crate::observe::CloseReason;
 
@@ -86,27 +87,73 @@ fn what_was_told_holds_at_once_for_what_is_idle_already() {
     let mut world = World::new(Limits { idle_timeout: Some(millis(90_000)), ..limits() });
     world.idle(A, 2);
     world.pass(2_000);
-    let now = world.now;
-    world.run(&mut |core, fx| core.tell_idle_limit(A, millis(2_000), now, fx));
+    tell(&mut world, 2_000);
     assert_eq!(limit_of(&world, A), Some(1_600));
     assert!(world.core.timers.look_at <= world.now.mono);
     world.reap();
     assert_eq!(world.closed_for(CloseReason::IdleTimeout), 2);
 }
 
+fn tell(world: &mut World, limit: u64) {
+    let now = world.now;
+    world.run(&mut |core, fx| core.tell_idle_limit(A, millis(limit), now, fx));
+}
+
+#[test]
+fn to_be_told_the_same_again_wakes_nobody_and_a_closed_pool_need_not_be_told() {
+    let mut world = World::new(limits());
+    tell(&mut world, 2_000);
+    world.reap();
+    let wakes = world.wakes;
+    tell(&mut world, 2_000);
+    assert_eq!(world.wakes, wakes);
+    world.close();
+    tell(&mut world, 3_000);
+    assert_eq!((world.wakes, limit_of(&world, A)), (wakes, Some(1_600)));
+}
+
+#[test]
+fn a_server_that_tells_a_longer_one_is_believed() {
+    let mut world = World::new(Limits { idle_timeout: Some(millis(1_600)), ..limits() });
+    tell(&mut world, 1_000);
+    assert_eq!(limit_of(&world, A), Some(800));
+    for no_shorter in [2_000, 60_000] {
+        tell(&mut world, no_shorter);
+        assert_eq!((limit_of(&world, A), world.core.budget.limited.len()), (None, 0));
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "hundreds of connections")]
+fn one_look_ends_a_bounded_number_and_an_empty_endpoint_needs_none() {
+    let mut world = World::new(room_for(300));
+    world.is_checked = false;
+    world.idle(A, 300);
+    tell(&mut world, 2_000);
+    world.reap();
+    world.pass(2_000);
+    let mut left = vec![300];
+    while world.counts(A).idle > 0 {
+        assert!(world.core.timers.look_at <= world.now.mono.plus(millis(1)), "it comes back");
+        world.pass(1);
+        world.reap();
+        left.push(world.counts(A).idle);
+    }
+    assert_eq!(left, [300, 172, 44, 0]);
+    assert_eq!(world.reap(), Stamp::MAX);
+}
+
 #[test]
 fn a_limit_beyond_the_idle_time_out_changes_nothing() {
     let mut world = World::new(Limits { idle_timeout: Some(millis(1_000)), ..limits() });
-    let now = world.now;
-    world.run(&mut |core, fx| core.tell_idle_limit(A, millis(60_000), now, fx));
+    tell(&mut world, 60_000);
     assert_eq!(limit_of(&world, A), None);
 }
 
 #[test]
 fn an_endpoint_that_is_forgotten_takes_its_limit_with_it() {
     let mut world = World::with_endpoints(limits(), 1);
-    let now = world.now;
-    world.run(&mut |core, fx| core.tell_idle_limit(A, millis(60_000), now, fx));
+    tell(&mut world, 60_000);
     assert!(world.forget(A));
     world.reap();
     assert_eq!(world.core.add_endpoint(world.now.wall), A);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{A, World, limits, millis, room_for};
+use super::world::{A, Mail, World, limits, millis, room_for};
 use crate::clock::Stamp;
 use crate::config::{Limits, Reuse};
 use crate::observe::CloseReason;
@@ -93,6 +93,30 @@ fn one_that_nobody_uses_goes_without() {
     let mut world = mortal(&limits());
     world.idle(A, 2);
     world.pass(16_000);
+    world.reap();
+    assert_eq!((world.counts(A).total(), world.connects.len()), (0, 0));
+}
+
+#[test]
+fn nor_has_one_that_nobody_has_used_yet_or_that_is_about_to_be_idle_for_too_long() {
+    let mut world = mortal(&limits());
+    world.warm(A, 1, Mail(900));
+    world.connect_ok(A);
+    world.cool(A, Mail(900));
+    let entry = world.core.entries.iter().next().expect("it is there");
+    world.now.mono = entry.retires_at.expect("it is mortal");
+    world.reap();
+    assert_eq!((world.counts(A).total(), world.connects.len()), (0, 0));
+    let mut world = mortal(&Limits { idle_timeout: Some(millis(4_000)), ..limits() });
+    used_until_it_retires(&mut world);
+    world.connect_ok(A);
+    let index = world.core.endpoints.at(A).idle.back().expect("its successor");
+    let held = world.take(A);
+    world.give_back(held);
+    let at = world.now.mono.plus(millis(3_000));
+    world.core.entries.at_mut(index).retires_at = Some(at);
+    world.run(&mut |core, fx| core.set_timer(index, Some(at), fx));
+    world.pass(3_000);
     world.reap();
     assert_eq!((world.counts(A).total(), world.connects.len()), (0, 0));
 }
