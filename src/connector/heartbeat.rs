@@ -7,6 +7,9 @@ use crate::sync::Arc;
 
 /// A protocol's own PING and PONG, as bytes, without I/O.
 ///
+/// Sent where connections can be [watched](crate#systems): not on Windows. One that was never used
+/// and whose server has said something already, a greeting, is not asked.
+///
 /// One is made for each question. [`Beat`] is ready-made for protocols whose question and answer
 /// are always the same; others take a few lines:
 ///

@@ -229,6 +229,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if let Some(at) = place.retry_timer.take() {
             self.timers.cancel(at, Timer::Endpoint(endpoint));
         }
+        self.lose_patience(endpoint, now, fx);
         self.learn_of_connect(endpoint, true, now.mono);
         let idle_limit = self.endpoints.at(endpoint).idle_limit.map(Duration::from_nanos);
         if let Some(idle_limit) = idle_limit.or(self.limits.idle_timeout) {
@@ -255,6 +256,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let made_room = failure.is_shortage && self.make_room(endpoint, fx);
         let place = self.endpoints.at_mut(endpoint);
         place.counters.failed += 1;
+        place.heirs = 0;
         let failed_at = place.failure.as_ref().map(|(_, at)| *at);
         let is_first = failed_at.is_none_or(|at| now.mono.since(at) >= RETRY_PAUSE);
         place.quiet_pause = (place.quiet_pause * 2).clamp(RETRY_PAUSE, QUIET_RETRY_PAUSE);
@@ -344,6 +346,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             let closed = self.is_closed.then_some(CloseReason::PoolClosed);
             closed.or_else(|| verdict.err()).or_else(|| self.objection(token.index))
         };
+        let failed = [Some(CloseReason::CheckFailed), Some(CloseReason::TooLate)];
+        if objection.is_none() || failed.contains(&objection) {
+            self.note_verdict(endpoint, objection.is_none());
+        }
         match (conn, objection) {
             (Some(conn), None) => {
                 let is_past = retires_at.is_some_and(|at| at <= now.mono);

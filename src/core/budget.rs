@@ -19,6 +19,8 @@ pub(crate) struct Budget {
     pub(crate) called_off: usize,
     /// Connections that are out for a check, a heartbeat, or to be settled.
     pub(crate) checking: usize,
+    /// How many of them are out for proof that nobody waits for.
+    pub(crate) routine: usize,
     /// Endpoints whose waiters found no room under the pool's limits, oldest at the front.
     pub(crate) starved: List<STARVED>,
     /// Endpoints where nothing happened when they were last looked at.
@@ -40,6 +42,7 @@ impl Budget {
             attempts: List::new(),
             called_off: 0,
             checking: 0,
+            routine: 0,
             starved: List::new(),
             vacant: List::new(),
             keeps_some: false,

@@ -282,6 +282,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                     let has_check = self.limits.check_after.is_some();
                     let upkeep = if has_check { Upkeep::Check } else { Upkeep::Beat };
                     self.begin_proof(newest, upkeep, now, fx);
+                    self.be_patient(endpoint, now, fx);
                 }
                 return None;
             } else {

@@ -37,7 +37,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// How many connections waiters need beyond those that are idle or on their way.
     pub(crate) fn unserved(&self, endpoint: u32) -> usize {
         let place = self.endpoints.at(endpoint);
-        self.servable(endpoint).saturating_sub(place.coming())
+        self.servable(endpoint).saturating_sub(place.hoped_for())
     }
 
     /// Attempts under way, and checks and settles whose result can serve a waiter, are never more
@@ -49,7 +49,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let place = self.endpoints.at(endpoint);
         let is_short = place.coming() + place.routine < self.servable(endpoint) + place.kept_idle();
         let has_none = place.is_cold() && place.open() == 0;
-        let has_no_heir = place.promising() < place.succeeding;
+        let has_no_heir = place.promising() < place.succeeding + place.heirs;
         has_none || (self.has_idle_room() && (is_short || has_no_heir || place.is_cold()))
     }
 
@@ -109,9 +109,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             idle_since: Stamp::ZERO,
             rank: 0,
             proved: Stamp::ZERO,
+            heard: Stamp::ZERO,
             uses: 0,
             doomed: None,
             retire: false,
+            is_unasked: false,
             is_routine: false,
             awaits_successor: false,
             timer: None,
@@ -146,7 +148,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         true
     }
 
-    fn set_retry_timer(&mut self, endpoint: u32, at: Stamp, fx: &mut Effects<T, W>) {
+    pub(crate) fn set_retry_timer(&mut self, endpoint: u32, at: Stamp, fx: &mut Effects<T, W>) {
         let place = self.endpoints.at_mut(endpoint);
         match place.retry_timer {
             Some(set) if set <= at => return,

@@ -39,13 +39,21 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) begun_at: Option<Stamp>,
     /// How many attempts were called off and have not ended.
     pub(crate) called_off: usize,
-    /// How many connections that are about to retire are to have another in their place.
+    /// How many idle connections wait for another in their place before they retire.
     pub(crate) succeeding: usize,
+    /// How many are to be opened in the place of some that were in use when they were to retire;
+    /// until an attempt fails.
+    pub(crate) heirs: usize,
     /// The least that were idle at a time since surplus was last looked for.
     pub(crate) least_idle: usize,
     pub(crate) checking: usize,
     /// How many of them are out for proof that nobody waits for.
     pub(crate) routine: usize,
+    /// Idle connections have turned out dead, or hang when they are asked: who waits need not wait
+    /// for proof of the others.
+    pub(crate) is_suspect: bool,
+    /// Until when the proof that somebody waits for may take.
+    pub(crate) patient_until: Option<Stamp>,
     /// When the reaper last let connections stay that were idle for too long, but are to be kept.
     pub(crate) spared_at: Stamp,
     /// Of attempts and checks, how many never returned but keep their permits.
@@ -115,9 +123,12 @@ impl<W> EndpointCore<W> {
             begun_at: None,
             called_off: 0,
             succeeding: 0,
+            heirs: 0,
             least_idle: 0,
             checking: 0,
             routine: 0,
+            is_suspect: false,
+            patient_until: None,
             spared_at: Stamp::ZERO,
             stuck_connects: 0,
             stuck_checks: 0,
@@ -176,6 +187,11 @@ impl<W> EndpointCore<W> {
     /// What can serve a waiter, now or soon.
     pub(crate) fn coming(&self) -> usize {
         self.idle.len() + self.promising() + self.returning()
+    }
+
+    /// The same, as long as there is hope for those that are idle.
+    pub(crate) fn hoped_for(&self) -> usize {
+        if self.is_suspect { self.promising() } else { self.coming() }
     }
 
     /// What is to be idle here, beyond what waiters need.

@@ -27,14 +27,18 @@ pub(crate) struct Entry<T> {
     pub(crate) idle_since: Stamp,
     /// How many had come back by then: idle ones are in this order.
     pub(crate) rank: u64,
-    /// When it was last found to work, while nobody used it. Wall clock.
+    /// When it was last found to work, while nobody used it, or there was nothing to ask. Wall clock.
     pub(crate) proved: Stamp,
+    /// When its server last answered then. Wall clock.
+    pub(crate) heard: Stamp,
     /// How often it was checked out.
     pub(crate) uses: u32,
     /// What was noticed while it was elsewhere than idle: why it is of no more use.
     pub(crate) doomed: Option<CloseReason>,
     /// It is past its lifetime and ends when it comes back.
     pub(crate) retire: bool,
+    /// There was nothing to ask.
+    pub(crate) is_unasked: bool,
     /// It is out for proof that nobody waits for.
     pub(crate) is_routine: bool,
     /// It is about to retire, and another is being opened in its place.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::clock::{Now, Stamp, nanos};
 use crate::core::Core;
 use crate::core::effects::Effects;
+use crate::core::entry::State;
+use crate::core::slab::Token;
 use crate::observe::CloseReason;
 
 /// Idle connections that are closed together are taken for one event.
@@ -87,6 +89,12 @@ impl Learned {
         }
     }
 
+    /// There is something to be forgotten.
+    pub(crate) fn has_lessons(&self) -> bool {
+        let has_seen = !self.ages.is_empty() || !self.unconfirmed.is_empty();
+        self.told.is_some() || has_seen || self.event.is_some()
+    }
+
     fn forget(&mut self, mono: Stamp) {
         while !self.ages.is_empty() && mono.since(self.noted_at) >= FORGET_AFTER {
             self.ages.remove(0);
@@ -98,7 +106,9 @@ impl Learned {
     /// so long; nothing: for ever, as far as is known.
     pub(crate) fn limit(&mut self, round_trip: Duration, mono: Stamp) -> Option<Duration> {
         self.forget(mono);
-        let limit = self.told.or_else(|| self.agreed().filter(|limit| *limit >= SHORTEST))?;
+        // Somebody between may close them sooner than the server tells.
+        let learned = self.agreed().filter(|limit| *limit >= SHORTEST);
+        let limit = self.told.into_iter().chain(learned).min()?;
         let margin = if limit < Duration::from_secs(5) {
             limit / 5
         } else {
@@ -159,7 +169,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// The server has closed an idle connection.
     pub(crate) fn learn_of_close(&mut self, index: u32, now: Now) {
         let is_used = self.entries.at(index).uses > 0;
-        let age = is_used.then(|| self.unproved_for(index, now.wall));
+        let age = is_used.then(|| self.silent_for(index, now.wall));
         let place = self.endpoints.at_mut(self.entries.at(index).endpoint);
         place.learned.note_close(age, place.idle.len(), now.mono);
     }
@@ -173,7 +183,21 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// An idle connection is so old that its server may be about to close it.
     pub(crate) fn is_beyond_limit(&self, index: u32, wall: Stamp) -> bool {
         let limit = self.endpoints.at(self.entries.at(index).endpoint).idle_limit;
-        limit.is_some_and(|limit| self.unproved_for(index, wall) >= limit)
+        limit.is_some_and(|limit| self.silent_for(index, wall) >= limit)
+    }
+
+    /// Idle connections of an endpoint that are beyond the limit. With heartbeats they are not in the
+    /// order in which they fell silent.
+    fn silent_for_so_long(&self, endpoint: u32, limit: u64, now: Now) -> Vec<Token> {
+        let place = self.endpoints.at(endpoint);
+        let is_beyond = |index: &u32| self.silent_for(*index, now.wall) >= limit;
+        let idle = place.idle.iter(&self.entries);
+        let beyond: Vec<u32> = if place.has_beats {
+            idle.filter(is_beyond).collect()
+        } else {
+            idle.take_while(is_beyond).collect()
+        };
+        beyond.into_iter().map(|index| self.entries.token(index)).collect()
     }
 
     /// Ends connections before their servers do, `most` at a time. Returns how many, and when the
@@ -189,15 +213,20 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.note_idle_limit(endpoint, now.mono);
             let Some(limit) = self.endpoints.at(endpoint).idle_limit else { continue };
             let mut left = limit;
-            while let Some(index) = self.endpoints.at(endpoint).idle.front() {
-                left = limit.saturating_sub(self.unproved_for(index, now.wall));
-                if left > 0 || ended >= most {
+            for token in self.silent_for_so_long(endpoint, limit, now) {
+                if self.entries.get(token).is_none_or(|entry| entry.state != State::Idle) {
+                    continue; // the end of another was its own
+                }
+                if ended == most {
+                    left = 0;
                     break;
                 }
                 ended += 1;
-                self.end(index, None, CloseReason::IdleTimeout, fx);
+                self.end(token.index, None, CloseReason::IdleTimeout, fx);
                 self.rebalance(endpoint, now, fx);
-                left = limit;
+            }
+            if let Some(next) = self.endpoints.at(endpoint).idle.front() {
+                left = left.min(limit.saturating_sub(self.silent_for(next, now.wall)));
             }
             if self.endpoints.at(endpoint).total() > 0 {
                 // What is in use now may come back and be forgotten.
@@ -282,10 +311,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_counts_more_than_what_was_learned() {
-        let mut learned = closed_at([60_000; 8]);
-        learned.told = Some(Duration::from_secs(20));
-        assert_eq!(limit_of(learned), Some(18_000));
+    fn of_what_was_told_and_what_was_learned_the_shorter_counts() {
+        for told in [20, 200] {
+            let learned = closed_at([60_000; 8]);
+            let learned = Learned { told: Some(Duration::from_secs(told)), ..learned };
+            assert_eq!(limit_of(learned), Some(if told == 20 { 18_000 } else { 54_000 }));
+        }
     }
 
     #[test]

@@ -34,14 +34,16 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         entry.retire = !is_idle;
         let is_second = std::mem::take(&mut entry.awaits_successor);
         if is_second {
-            self.drop_succession(endpoint);
+            self.endpoints.at_mut(endpoint).succeeding -= 1;
         } else if self.can_be_succeeded(index, now) {
-            self.entries.at_mut(index).awaits_successor = true;
-            self.endpoints.at_mut(endpoint).succeeding += 1;
             if is_idle {
+                self.entries.at_mut(index).awaits_successor = true;
+                self.endpoints.at_mut(endpoint).succeeding += 1;
                 let lifetime = self.limits.max_lifetime.unwrap_or_default();
                 let grace = (lifetime / FOR_SUCCESSORS).min(self.limits.connect_timeout);
                 self.set_timer(index, Some(now.mono.plus(grace)), fx);
+            } else {
+                self.endpoints.at_mut(endpoint).heirs += 1;
             }
             self.rebalance(endpoint, now, fx);
             return;
@@ -59,8 +61,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let most =
             self.limits.idle_timeout.map_or(MISSED_WITHIN, |most| MISSED_WITHIN.min(most / 2));
         let is_used = entry.state == State::InUse || (entry.uses > 0 && idle_for < most);
-        let is_missed =
-            is_used || place.coming() + place.routine <= place.kept_idle() + place.succeeding;
+        let is_missed = is_used
+            || place.coming() + place.routine <= place.kept_idle() + place.succeeding + place.heirs;
         is_missed
             && !place.is_out()
             && self.budget.permits.is_available()
@@ -68,24 +70,20 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             && self.may_begin(entry.endpoint, now.mono)
     }
 
-    /// One that was to be succeeded has left, or waits no longer.
-    pub(crate) fn drop_succession(&mut self, endpoint: u32) {
-        let place = self.endpoints.at_mut(endpoint);
-        place.succeeding = place.succeeding.saturating_sub(1);
-    }
-
-    /// A new connection is there: the oldest idle one that waits for a successor retires.
+    /// A new connection is there: the oldest idle one that waits for a successor retires. Those in
+    /// use end when they come back.
     pub(crate) fn succeed(&mut self, endpoint: u32, fx: &mut Effects<T, W>) {
-        if self.endpoints.at(endpoint).succeeding == 0 {
+        let place = self.endpoints.at_mut(endpoint);
+        if place.succeeding == 0 {
+            place.heirs = place.heirs.saturating_sub(1);
             return;
         }
         let oldest = {
             let mut idle = self.endpoints.at(endpoint).idle.iter(&self.entries);
             idle.find(|&index| self.entries.at(index).awaits_successor)
         };
-        match oldest {
-            Some(index) => self.end(index, None, CloseReason::MaxLifetime, fx),
-            None => self.drop_succession(endpoint), // it is in use, and ends when it comes back
+        if let Some(index) = oldest {
+            self.end(index, None, CloseReason::MaxLifetime, fx);
         }
     }
 

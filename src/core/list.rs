@@ -133,6 +133,13 @@ impl<const L: usize> List<L> {
         let is_there = prev != index && (prev == END || !is_after(prev));
         let next = if is_there {
             Some(remembered).filter(|&next| next != END)
+        } else if remembered == END {
+            // It was the newest, or would be: others have come behind it since.
+            let (mut next, mut at) = (END, self.tail);
+            while at != END && is_after(at) {
+                (next, at) = (at, slab.at(at).links().prev);
+            }
+            Some(next).filter(|&next| next != END)
         } else {
             self.iter(slab).find(|&at| is_after(at))
         };

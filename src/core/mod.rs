@@ -227,6 +227,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
             State::Checking(attempt) => {
                 place.routine -= usize::from(entry.is_routine);
+                self.budget.routine -= usize::from(entry.is_routine);
                 place.checking -= 1;
                 self.budget.checking -= 1;
                 place.stuck_checks -= usize::from(attempt == Attempt::Stuck);
@@ -236,9 +237,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.timers.cancel(at, Timer::Entry(index));
         }
         let entry = self.entries.remove(token).expect("bug: the entry was there a moment ago");
-        if entry.awaits_successor {
-            self.drop_succession(endpoint);
-        }
+        self.endpoints.at_mut(endpoint).succeeding -= usize::from(entry.awaits_successor);
         self.budget.permits.give_back(entry.permit);
         self.note_vacancy(entry.endpoint);
         (entry.conn, entry.endpoint, entry.born)

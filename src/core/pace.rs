@@ -36,7 +36,7 @@ impl<W> EndpointCore<W> {
 
     /// More is on its way than anybody waits for.
     fn has_surplus(&self) -> bool {
-        self.promising() > self.succeeding
+        self.promising() > self.succeeding + self.heirs
             && self.coming() > self.waiters.len() + self.kept_idle()
             && self.live() + self.promising() > self.warm_target
     }
@@ -76,10 +76,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let place = self.endpoints.at(entry.endpoint);
         let older = place.attempts.iter(&self.entries).take_while(|&index| index != token.index);
         let ahead = older.filter(|&index| is_promising(index)).count();
-        let ready = place.idle.len() + place.returning();
+        let ready = place.hoped_for() - place.promising();
         !self.is_closed
             && (ready + ahead < place.waiters.len() + place.kept_idle()
-                || ahead < place.succeeding
+                || ahead < place.succeeding + place.heirs
                 || place.live() + ahead < place.warm_target)
     }
 

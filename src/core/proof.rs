@@ -6,11 +6,14 @@ use crate::clock::{Now, Stamp, nanos};
 use crate::core::Core;
 use crate::core::effects::{Action, Effects, Upkeep};
 use crate::core::entry::{Attempt, State};
+use crate::core::slab::Token;
 
 /// Heartbeats of a pool under way at a time, of those that are due and nobody waits for.
 const MOST_BEATS: usize = 256;
 /// The same for checks, each of which has a thread.
 const MOST_CHECKS: usize = 8;
+/// Whoever waits for a proof waits for so long at least before another is opened for him.
+const LEAST_PATIENCE: Duration = Duration::from_millis(50);
 /// Those that fall due within so long are begun by one look of the reaper.
 const LONGEST_SLOT: Duration = Duration::from_millis(128);
 
@@ -41,6 +44,19 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn unproved_for(&self, index: u32, wall: Stamp) -> u64 {
         let entry = self.entries.at(index);
         wall.apart(entry.idle_since).min(wall.apart(entry.proved))
+    }
+
+    /// For how long its server has not heard of an idle connection.
+    pub(crate) fn silent_for(&self, index: u32, wall: Stamp) -> u64 {
+        let entry = self.entries.at(index);
+        wall.apart(entry.idle_since).min(wall.apart(entry.heard))
+    }
+
+    /// A connection is out for a heartbeat, and there is nothing to ask: what comes of it is no proof.
+    pub(crate) fn note_unasked(&mut self, token: Token) {
+        if let Some(entry) = self.entries.get_mut(token) {
+            entry.is_unasked = true;
+        }
     }
 
     /// The moment at which the reaper looks at a connection that is there: at the end of its
@@ -80,11 +96,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         // Sooner than it must be: those that came back together are not all to be proved together.
         let half = nanos(interval / 2);
         let is_due = unproved_for >= half;
-        let in_turn = place.waiters.is_empty() && self.budget.checking < most;
+        let in_turn = place.waiters.is_empty() && self.budget.routine < most;
         if is_due && in_turn {
             self.begin_proof(index, upkeep, now, fx);
             self.entries.at_mut(index).is_routine = true;
             self.endpoints.at_mut(endpoint).routine += 1;
+            self.budget.routine += 1;
             self.rebalance(endpoint, now, fx);
             return;
         }
@@ -120,11 +137,46 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
+    /// Somebody waits for a proof: if it takes much longer than to connect, that is begun as well.
+    pub(crate) fn be_patient(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+        let place = self.endpoints.at_mut(endpoint);
+        if place.is_suspect || place.patient_until.is_some() {
+            return;
+        }
+        let patience = Duration::from_nanos(place.mean_connect.saturating_mul(2));
+        let until = now.mono.plus(patience.max(LEAST_PATIENCE));
+        place.patient_until = Some(until);
+        self.set_retry_timer(endpoint, until, fx);
+    }
+
+    /// Looks whether patience has come to its end, while the timer of an endpoint is off.
+    pub(crate) fn lose_patience(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+        let place = self.endpoints.at_mut(endpoint);
+        match place.patient_until {
+            Some(until) if until <= now.mono => {
+                place.patient_until = None;
+                place.is_suspect = place.returning() > 0;
+            }
+            Some(until) => self.set_retry_timer(endpoint, until, fx),
+            None => {}
+        }
+    }
+
+    /// A proof has ended so: the others that are idle may be as this one.
+    pub(crate) fn note_verdict(&mut self, endpoint: u32, is_well: bool) {
+        let place = self.endpoints.at_mut(endpoint);
+        place.is_suspect = !is_well;
+        if is_well {
+            place.patient_until = None;
+        }
+    }
+
     /// An entry's proof is over, or it is stuck: nobody need know any more that it was but routine.
     pub(crate) fn end_routine(&mut self, index: u32) {
         let entry = self.entries.at_mut(index);
         if std::mem::take(&mut entry.is_routine) {
             self.endpoints.at_mut(entry.endpoint).routine -= 1;
+            self.budget.routine -= 1;
         }
     }
 
@@ -132,6 +184,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn note_proof(&mut self, index: u32, now: Now, fx: &mut Effects<T, W>) {
         let entry = self.entries.at_mut(index);
         entry.proved = now.wall;
+        if !std::mem::take(&mut entry.is_unasked) {
+            entry.heard = now.wall;
+        }
         let (idle_for, endpoint) = (now.wall.apart(entry.idle_since), entry.endpoint);
         if let Some(idle_timeout) = self.limits.idle_timeout {
             let spared_for = now.wall.apart(self.endpoints.at(endpoint).spared_at);

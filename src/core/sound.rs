@@ -133,7 +133,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let routine = self.count(endpoint, |entry| entry.is_routine);
         assert_eq!(place.routine, routine, "routine at {endpoint}");
         let waiting = self.count(endpoint, |entry| entry.awaits_successor);
-        assert!(place.succeeding <= waiting, "successors at {endpoint}");
+        assert_eq!(place.succeeding, waiting, "successors at {endpoint}");
         assert!(!place.watchers.is_empty() || place.warm_target == 0, "warm for nobody");
         let counters = &place.counters;
         let gone = counters.closed.iter().sum::<u64>() + counters.detached;
@@ -183,7 +183,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     }
 
     fn missing(&self, place: &EndpointCore<W>) -> usize {
-        place.waiters.len().saturating_sub(place.coming())
+        place.waiters.len().saturating_sub(place.hoped_for())
     }
 
     fn is_free_to_begin(&self, place: &EndpointCore<W>, now: Now) -> bool {
@@ -265,6 +265,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         assert_eq!(budget.idle.len(), sum(|place| place.idle.len()), "idle");
         assert_eq!(budget.attempts.len(), sum(EndpointCore::connecting), "connecting");
         assert_eq!(budget.checking, sum(|place| place.checking), "checking");
+        assert_eq!(budget.routine, sum(|place| place.routine), "routine");
         assert_eq!(budget.called_off, sum(|place| place.called_off), "called off");
         assert_eq!(budget.abandoned, sum(|place| place.abandoned), "abandoned");
         assert_eq!(budget.waiting, sum(|place| place.waiters.len()), "waiting");

@@ -36,6 +36,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 Timer::Entry(index) => self.entry_due(index, now, fx),
                 Timer::Endpoint(endpoint) => {
                     self.endpoints.at_mut(endpoint).retry_timer = None;
+                    self.lose_patience(endpoint, now, fx);
                     self.rebalance(endpoint, now, fx);
                 }
             }
@@ -86,8 +87,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 continue;
             };
             let endpoint = entry.endpoint;
+            let age = age(self, token.index);
             let place = self.endpoints.at_mut(endpoint);
-            if place.idle.len() <= place.kept_idle() {
+            // Spared a while ago, it may be so again; if that is long ago, the machine has slept. The
+            // oldest comes first, and decides for the others.
+            let was_awake = place.spared_at == now.wall
+                || age.min(now.wall.apart(place.spared_at)) < limit.saturating_mul(2);
+            if place.idle.len() <= place.kept_idle() && was_awake {
                 place.spared_at = now.wall;
             } else if *work < MOST_PER_LOOK {
                 *work += 1;
@@ -185,6 +191,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn evict(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) -> u32 {
         let place = self.endpoints.at_mut(endpoint);
         place.epoch = place.epoch.wrapping_add(1);
+        place.heirs = 0;
         let epoch = place.epoch;
         self.end_idle(endpoint, CloseReason::Evicted, fx);
         self.rebalance(endpoint, now, fx);

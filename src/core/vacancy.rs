@@ -1,11 +1,18 @@
 //! Which endpoints nobody uses and can be forgotten.
 
-use crate::clock::Stamp;
+use std::time::Duration;
+
+use crate::clock::{Now, nanos};
 use crate::core::Core;
 use crate::core::effects::{Action, Effects};
 
 /// Endpoints that one sweep looks at, at the most, so that the locks are not held long.
 const MOST_PER_SWEEP: usize = 1_024;
+
+/// What was learned of a server is remembered for so long after its last use, unless more endpoints
+/// than this are vacant.
+const REMEMBERED_FOR: Duration = Duration::from_secs(600);
+const MOST_REMEMBERED: usize = 1_000;
 
 /// What becomes of an endpoint that nobody can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +20,7 @@ pub(crate) enum Fate {
     Forgotten,
     /// An attempt failed a moment ago: there is that to remember.
     StaysForNow,
-    /// It is not unused, or has what its pool must not forget.
+    /// It is not unused, or has what its pool must not forget, or not yet.
     Stays,
 }
 
@@ -52,15 +59,20 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn forget_endpoint(
         &mut self,
         endpoint: u32,
-        mono: Stamp,
+        now: Now,
         fx: &mut Effects<T, W>,
     ) -> Fate {
         let place = self.endpoints.at(endpoint);
         if place.kept_idle() > 0 || place.has_own_caps || !place.is_unused() {
             return Fate::Stays;
         }
-        if place.retry_at.is_some_and(|at| at > mono) {
+        if place.retry_at.is_some_and(|at| at > now.mono) {
             return Fate::StaysForNow;
+        }
+        let is_remembered = now.wall.apart(place.last_used) < nanos(REMEMBERED_FOR);
+        let is_crowded = self.budget.vacant.len() > MOST_REMEMBERED;
+        if place.learned.has_lessons() && is_remembered && !is_crowded {
+            return Fate::Stays;
         }
         self.no_longer_starved(endpoint);
         if self.endpoints.at(endpoint).is_vacant {

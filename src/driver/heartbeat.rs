@@ -14,7 +14,7 @@ use crate::driver::connects::Key;
 use crate::observe::CloseReason;
 use crate::shared::{Boxed, Home, Watched, guarded};
 use crate::sync::Arc;
-use crate::sys::{self, HashMap, mio};
+use crate::sys::{self, HashMap, Peek, mio};
 
 /// The tag of the words under which connections are registered that are asked.
 pub(crate) const TAG: u16 = Token::MOST_TAG - 1;
@@ -126,6 +126,10 @@ impl<C: Connector> Beat<C> {
         shared.stop_watching(conn).map_err(|_| CloseReason::ConnectorPanicked)?;
         self.watched = watched;
         let Watch::Socket(fd) = shared.connector.watch(&conn.conn) else { return Ok(false) };
+        // What its server says unasked is for the first user, if it is a greeting.
+        if conn.lease.uses == 0 && sys::peek(fd) == Peek::Bytes {
+            return Ok(false);
+        }
         let asked = sys::watch_bytes(registry, sys::number(fd), word)
             .and_then(|()| sys::send_now(fd, &question));
         match asked {
@@ -218,9 +222,14 @@ impl<C: Connector> Beating for Beat<C> {
         if !home.shared.begin_beat(self.token) {
             return Some(Err(CloseReason::TooLate));
         }
-        match judge(|| self.ask(registry, word)) {
+        let asked = judge(|| self.ask(registry, word));
+        let (home, _) = self.asked.as_ref()?;
+        match asked {
             Ok(true) => None,
-            Ok(false) => Some(Ok(())), // there is nothing to ask
+            Ok(false) => {
+                home.shared.note_unasked(self.token);
+                Some(Ok(()))
+            }
             Err(reason) => Some(Err(reason)),
         }
     }

@@ -20,6 +20,11 @@ impl<C: Connector> Shared<C> {
         self.state.lock().core.advance_attempt(token, Phase::Check, true)
     }
 
+    /// What comes of that heartbeat is no proof: there is nothing to ask.
+    pub(crate) fn note_unasked(&self, token: Token) {
+        self.state.lock().core.note_unasked(token);
+    }
+
     /// The attempt has come further; false if it need not go on.
     pub(crate) fn advance_attempt(&self, token: Token, phase: Phase) -> bool {
         self.state.lock().core.advance_attempt(token, phase, false)

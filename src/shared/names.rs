@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::{self, Stamp};
+use crate::clock::{self, Now, Stamp};
 use crate::connector::Connector;
 use crate::core::{Effects, Fate};
 use crate::error::Error;
@@ -186,7 +186,8 @@ impl<C: Connector> Shared<C> {
     /// Forgets endpoints that nobody holds and where nothing happens. Returns when to look again,
     /// if there are many that must be remembered for a moment only.
     pub(crate) fn forget_unused(&self) -> Option<Stamp> {
-        let mono = clock::mono();
+        let now = Now::read();
+        let mono = now.mono;
         let mut names = self.names.write();
         let (last, vacant) = (names.swept_at, self.state.lock().core.vacant_count());
         // Many that are held would otherwise be looked at again and again.
@@ -199,7 +200,7 @@ impl<C: Connector> Shared<C> {
         drop(names);
         let (mut looked_at, mut remembered) = (0, 0);
         while looked_at < vacant {
-            let swept = self.sweep(mono);
+            let swept = self.sweep(now);
             if swept.0 == 0 {
                 break;
             }
@@ -211,7 +212,7 @@ impl<C: Connector> Shared<C> {
 
     /// Looks at some endpoints. Returns at how many, and how many of them nobody holds but must be
     /// remembered for a moment.
-    fn sweep(&self, mono: Stamp) -> (usize, usize) {
+    fn sweep(&self, now: Now) -> (usize, usize) {
         let mut fx = Effects::new();
         let mut names = self.names.write();
         let mut state = self.state.lock();
@@ -227,7 +228,7 @@ impl<C: Connector> Shared<C> {
         let mut state = self.state.lock();
         let mut kept_for_now = 0;
         let forget = |home: &Arc<Home<C>>| {
-            let fate = state.core.forget_endpoint(home.place, mono, &mut fx);
+            let fate = state.core.forget_endpoint(home.place, now, &mut fx);
             kept_for_now += usize::from(fate == Fate::StaysForNow);
             fate == Fate::Forgotten
         };

@@ -1,6 +1,6 @@
 //! Idle connections are asked whether they live, and what does not answer ends.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -263,4 +263,30 @@ fn a_heartbeat_is_no_use_and_the_idle_time_out_comes_all_the_same() {
     drop(pool.get(&server.name()).unwrap());
     eventually("it ends", || pool.stats().closed_for(CloseReason::IdleTimeout) == 1);
     assert!(pings.load(Ordering::SeqCst) >= 2);
+}
+
+#[test]
+fn a_greeting_is_for_the_first_user_and_no_answer_to_a_heartbeat() {
+    let _watchdog = watchdog();
+    for portably in [false, true] {
+        let server = Server::scripted(|peer| {
+            peer.write_all(b"hello")?;
+            while peer.take(4)? == b"beat" {
+                peer.write_all(b"okay")?;
+            }
+            Ok(())
+        });
+        let pool = beating(ping()).portable_watch(portably).min_idle(1).build().unwrap();
+        let endpoint = pool.endpoint(&server.name()).unwrap();
+        endpoint.warm(1, SOON).unwrap();
+        // Another's heartbeats go by meanwhile.
+        let (other, pings) = pongs();
+        let well = beating(ping()).build().unwrap();
+        drop(well.get(&other.name()).unwrap());
+        eventually("time passes", || pings.load(Ordering::SeqCst) >= 5);
+        assert_eq!((server.accepted(), endpoint.stats().closed()), (1, 0), "{}", endpoint.stats());
+        let mut greeting = [0; 5];
+        endpoint.get().unwrap().read_exact(&mut greeting).unwrap();
+        assert_eq!(&greeting, b"hello");
+    }
 }

@@ -193,3 +193,55 @@ fn a_check_that_waits_for_a_thread_is_withdrawn_at_its_deadline_and_its_connecti
     assert_eq!(world.closed_for(CloseReason::TooLate), 1);
     assert_eq!((world.counts(A).checking, world.stats().abandoned()), (1, 0));
 }
+
+/// A caller's wait until an attempt begins, where so many are idle and none of them answers.
+fn wait_for_an_attempt(idle: usize, settle_first: bool) -> std::time::Duration {
+    let mut world = World::new(checked());
+    world.idle(A, idle);
+    world.pass(500);
+    world.wait_within(A, millis(60_000));
+    let began = world.now.mono;
+    while world.connects.is_empty() {
+        world.pass(1);
+        for out in std::mem::take(&mut world.upkeeps) {
+            if settle_first {
+                world.ends_upkeep(out, Err(CloseReason::CheckFailed));
+            } else {
+                world.upkeeps.push(out);
+            }
+        }
+        if world.core.timers.look_at <= world.now.mono {
+            world.reap();
+        }
+    }
+    world.now.mono.since(began)
+}
+
+#[test]
+fn where_idle_connections_do_not_answer_another_is_opened_before_all_were_asked() {
+    for idle in [1, 2, 5] {
+        let waited = wait_for_an_attempt(idle, false);
+        assert!(waited <= millis(51), "{idle} idle: {waited:?}");
+        let waited = wait_for_an_attempt(idle, true);
+        assert!(waited <= millis(1), "{idle} idle, one known to be dead: {waited:?}");
+    }
+}
+
+#[test]
+fn once_one_has_answered_the_others_are_waited_for_again() {
+    let mut world = World::new(checked());
+    world.idle(A, 3);
+    world.pass(500);
+    let first = world.wait(A);
+    world.upkeep_ends(Err(CloseReason::CheckFailed));
+    assert_eq!(world.connects.len(), 1);
+    assert!(matches!(world.look(first), Look::Waits));
+    world.upkeep_ends(Ok(()));
+    let held = world.granted(first);
+    world.give_back(held);
+    world.pass(500);
+    let second = world.wait(A);
+    assert_eq!(world.connects.len(), 1, "none but the one of before");
+    world.upkeep_ends(Ok(()));
+    world.granted(second);
+}

@@ -154,6 +154,9 @@ fn a_limit_beyond_the_idle_time_out_changes_nothing() {
 fn an_endpoint_that_is_forgotten_takes_its_limit_with_it() {
     let mut world = World::with_endpoints(limits(), 1);
     tell(&mut world, 60_000);
+    world.pass(599_000);
+    assert!(!world.forget(A), "somebody may come again");
+    world.pass(1_000);
     assert!(world.forget(A));
     world.reap();
     assert_eq!(world.core.add_endpoint(world.now.wall), A);

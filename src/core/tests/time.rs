@@ -232,8 +232,7 @@ fn only_an_unused_endpoint_is_forgotten() {
     world.open(A, 1);
 }
 
-#[test]
-fn what_is_to_be_kept_is_not_closed_for_being_idle_and_what_is_more_is_oldest_first() {
+fn keeps_what_is_to_be_kept(reaper_first: bool) {
     let limits = Limits { min_idle: 5, idle_timeout: Some(millis(1_000)), ..limits() };
     let mut world = World::with_endpoints(Limits { max_per_endpoint: 8, ..limits }, 1);
     let now = world.now;
@@ -258,7 +257,16 @@ fn what_is_to_be_kept_is_not_closed_for_being_idle_and_what_is_more_is_oldest_fi
     assert_eq!(world.closed.len(), 3);
     let held = world.take(A);
     world.give_back(held);
-    // But not if it has slept, and the machine with it.
+    // But not if it has slept, and the machine with it, whoever wakes first.
     world.now.wall = world.now.wall.plus(millis(7_200_000));
+    if reaper_first {
+        world.reap_with(&|_| true);
+    }
     assert!(world.try_get(A).is_none());
+    assert_eq!(world.counts(A).idle, 0);
+}
+
+#[test]
+fn what_is_to_be_kept_is_not_closed_for_being_idle_and_what_is_more_is_oldest_first() {
+    [false, true].into_iter().for_each(keeps_what_is_to_be_kept);
 }

@@ -295,7 +295,7 @@ impl World {
     fn assert_demand(&self, endpoint: u32) {
         let place = self.core.endpoints.at(endpoint);
         let wanted = (place.waiters.len() + place.kept_idle()).max(place.warm_target);
-        let wanted = wanted + place.succeeding;
+        let wanted = wanted + place.succeeding + place.heirs;
         let is_running = |entry: &&Entry<Conn>| {
             entry.endpoint == endpoint
                 && matches!(entry.state, State::Connecting(attempt) if !attempt.is_lost())
@@ -312,8 +312,8 @@ impl World {
     // ---- callers
 
     pub(super) fn forget(&mut self, endpoint: u32) -> bool {
-        let mono = self.now.mono;
-        self.run(&mut |core, fx| core.forget_endpoint(endpoint, mono, fx)) == Fate::Forgotten
+        let now = self.now;
+        self.run(&mut |core, fx| core.forget_endpoint(endpoint, now, fx)) == Fate::Forgotten
     }
 
     pub(super) fn get(&mut self, endpoint: u32) -> Got {

@@ -29,26 +29,39 @@ fn use_one(endpoint: &Endpoint<TcpConnector>) {
     conn.read_exact(&mut [0; 8]).expect("it comes back");
 }
 
+/// A server that hangs up on what is idle for five seconds is met with dead connections ten times
+/// at the most, then never again.
+fn learns(keeps_handle: bool) {
+    hangs_up_after(Duration::from_secs(5));
+    let endpoint = endpoint();
+    let pool = endpoint.pool();
+    let handle = keeps_handle.then_some(endpoint);
+    let again = || pool.endpoint(&address(0)).expect("an address");
+    for _ in 0..10 {
+        use_one(&again());
+        sim::sleep(Duration::from_millis(5_600));
+    }
+    let limit = again().stats().idle_limit().expect("it was learned");
+    assert!((3_900..=4_000).contains(&limit.as_millis()), "{limit:?}");
+    let before = pool.stats().closed_for(CloseReason::PeerClosed);
+    for pause in (0..40).map(|step| 3_000 + step * 60) {
+        use_one(&again());
+        sim::sleep(Duration::from_millis(pause));
+    }
+    let stats = pool.stats();
+    assert_eq!(stats.closed_for(CloseReason::PeerClosed), before, "{stats}");
+    assert!(stats.closed_for(CloseReason::IdleTimeout) >= 10, "{stats}");
+    drop(handle);
+}
+
 #[test]
 fn what_a_server_closes_for_its_age_is_closed_before_it_does_so_once_that_is_known() {
-    simulate_well(|| {
-        hangs_up_after(Duration::from_secs(5));
-        let endpoint = endpoint();
-        for _ in 0..10 {
-            use_one(&endpoint);
-            sim::sleep(Duration::from_millis(5_600));
-        }
-        let limit = endpoint.stats().idle_limit().expect("it was learned");
-        assert!((3_900..=4_000).contains(&limit.as_millis()), "{limit:?}");
-        let before = endpoint.stats().closed_for(CloseReason::PeerClosed);
-        for pause in (0..40).map(|step| 3_000 + step * 60) {
-            use_one(&endpoint);
-            sim::sleep(Duration::from_millis(pause));
-        }
-        let stats = endpoint.stats();
-        assert_eq!(stats.closed_for(CloseReason::PeerClosed), before, "{stats}");
-        assert!(stats.closed_for(CloseReason::IdleTimeout) >= 10, "{stats}");
-    });
+    simulate_well(|| learns(true));
+}
+
+#[test]
+fn also_where_nobody_holds_a_handle_between_two_uses() {
+    simulate_well(|| learns(false));
 }
 
 #[test]
