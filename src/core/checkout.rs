@@ -266,10 +266,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 Reuse::Oldest => place.idle.front()?,
             };
             let idle_for = now.wall.apart(self.entries.at(index).idle_since);
-            // What is kept may be older, if the reaper has been here meanwhile.
-            let is_kept = place.kept_idle() > 0;
-            let spared_for = if is_kept { now.wall.apart(place.spared_at) } else { u64::MAX };
-            if idle_for.min(spared_for) >= idle_timeout || self.is_beyond_limit(index, now.wall) {
+            // What is kept may be older, if the reaper has been here meanwhile, or is about to be.
+            let is_too_old = if place.kept_idle() > 0 {
+                idle_for.min(now.wall.apart(place.spared_at)) >= idle_timeout.saturating_mul(2)
+            } else {
+                idle_for >= idle_timeout
+            };
+            if is_too_old || self.is_beyond_limit(index, now.wall) {
                 self.end(index, None, CloseReason::IdleTimeout, fx);
             } else if self.unproved_for(index, now.wall) >= proof_after {
                 // The newest is at the back in either order of reuse.
