@@ -142,8 +142,8 @@ impl<C: Connector> Builder<C> {
     ///
     /// Each retires up to a quarter of it earlier: those that were opened together one
     /// after the other, evenly. One that would be missed (it is in use, or was in the last five
-    /// seconds, or is needed for [`min_idle`](Builder::min_idle)) has a successor opened first, if
-    /// there is room for both. Idle ones are closed when that is there, and in any case when their
+    /// seconds, or half of [`idle_timeout`](Builder::idle_timeout) if that is less, or is needed for
+    /// [`min_idle`](Builder::min_idle)) has a successor opened first, if there is room for both. Idle ones are closed when that is there, and in any case when their
     /// lifetime is over; those in use when they come back.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.config.max_lifetime = Some(lifetime.into());

@@ -302,7 +302,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     }
 
     /// With nothing left that could serve them, all who wait learn why, but for the patient; else,
-    /// or if they are all to be patient, they wait on, and the failure becomes the source of their time-out.
+    /// or if they are all to be patient, they wait on, and the failure becomes the source of their
+    /// time-out.
     fn fail_waiters(
         &mut self,
         endpoint: u32,
@@ -357,7 +358,6 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 self.entries.at_mut(token.index).retire = is_past;
                 self.end_routine(token.index);
                 self.endpoints.at_mut(endpoint).checking -= 1;
-                self.budget.checking -= 1;
                 self.offer_checked(token.index, conn, is_past, now, fx);
             }
             (conn, objection) => {

@@ -17,9 +17,7 @@ pub(crate) struct Budget {
     pub(crate) attempts: List<USED>,
     /// How many of them were called off and have not ended.
     pub(crate) called_off: usize,
-    /// Connections that are out for a check, a heartbeat, or to be settled.
-    pub(crate) checking: usize,
-    /// How many of them are out for proof that nobody waits for.
+    /// Connections that are out for proof that nobody waits for.
     pub(crate) routine: usize,
     /// Endpoints whose waiters found no room under the pool's limits, oldest at the front.
     pub(crate) starved: List<STARVED>,
@@ -41,7 +39,6 @@ impl Budget {
             idle: List::new(),
             attempts: List::new(),
             called_off: 0,
-            checking: 0,
             routine: 0,
             starved: List::new(),
             vacant: List::new(),

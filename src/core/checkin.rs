@@ -144,7 +144,6 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let place = self.endpoints.at_mut(endpoint);
         place.in_use -= 1;
         place.checking += 1;
-        self.budget.checking += 1;
         let deadline = now.mono.plus(self.limits.settle_timeout);
         self.set_timer(token.index, Some(deadline), fx);
         let upkeep = Upkeep::Settle;

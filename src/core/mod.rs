@@ -15,8 +15,10 @@
 //! ```
 //!
 //! Which file does what: `checkout` serves callers, `checkin` takes connections back, `connect`
-//! decides when to open more, `pace` how fast, `attempt` what comes of it, `lifetime` lets them retire, `proof` sees that idle ones work, `upkeep` keeps time and
-//! ends things, `learned` knows how long servers let connections be idle, `pausing` holds everything back, `vacancy` knows which endpoints can be forgotten.
+//! decides when to open more, `pace` how fast, `attempt` what comes of it; `lifetime` lets them
+//! retire, `proof` sees that idle ones work, `learned` knows how long servers let them be idle,
+//! `pausing` holds everything back, `upkeep` keeps time and ends things, `vacancy` knows which
+//! endpoints can be forgotten.
 
 mod attempt;
 mod budget;
@@ -208,6 +210,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// Takes an entry out of whatever state it is in, and gives its permit back. Returns what it
     /// held, which is a connection only if it was idle, its endpoint, and when it was born.
     fn take_out(&mut self, index: u32) -> (Option<T>, u32, Stamp) {
+        self.end_routine(index);
         let token = self.entries.token(index);
         let entry = self.entries.at(index);
         let (state, endpoint, timer) = (entry.state, entry.endpoint, entry.timer);
@@ -226,10 +229,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 self.end_attempt(index);
             }
             State::Checking(attempt) => {
-                place.routine -= usize::from(entry.is_routine);
-                self.budget.routine -= usize::from(entry.is_routine);
                 place.checking -= 1;
-                self.budget.checking -= 1;
                 place.stuck_checks -= usize::from(attempt == Attempt::Stuck);
             }
         }

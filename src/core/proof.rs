@@ -126,7 +126,6 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         place.idle.lift(&mut self.entries, index);
         self.budget.idle.lift(&mut self.entries, index);
         place.checking += 1;
-        self.budget.checking += 1;
         let entry = self.entries.at_mut(index);
         entry.state = State::Checking(Attempt::Queued);
         let conn = entry.conn.take();

@@ -264,7 +264,6 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         assert_eq!(budget.permits.taken(), self.entries.len(), "an entry owns one permit");
         assert_eq!(budget.idle.len(), sum(|place| place.idle.len()), "idle");
         assert_eq!(budget.attempts.len(), sum(EndpointCore::connecting), "connecting");
-        assert_eq!(budget.checking, sum(|place| place.checking), "checking");
         assert_eq!(budget.routine, sum(|place| place.routine), "routine");
         assert_eq!(budget.called_off, sum(|place| place.called_off), "called off");
         assert_eq!(budget.abandoned, sum(|place| place.abandoned), "abandoned");

@@ -91,8 +91,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             let place = self.endpoints.at_mut(endpoint);
             // Spared a while ago, it may be so again; if that is long ago, the machine has slept. The
             // oldest comes first, and decides for the others.
-            let was_awake = place.spared_at == now.wall
-                || age.min(now.wall.apart(place.spared_at)) < limit.saturating_mul(2);
+            let was_awake = age.min(now.wall.apart(place.spared_at)) < limit.saturating_mul(2);
             if place.idle.len() <= place.kept_idle() && was_awake {
                 place.spared_at = now.wall;
             } else if *work < MOST_PER_LOOK {
