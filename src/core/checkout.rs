@@ -247,7 +247,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// Those that were idle for too long, by a clock that counts on while the machine sleeps, are
     /// closed on the way; if all that are left need a check, one is sent off to be checked, as long
     /// as that serves somebody (`demand`).
-    pub(crate) fn take_ready(
+    fn take_ready(
         &mut self,
         endpoint: u32,
         demand: usize,
@@ -306,7 +306,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             next = place.waiters.next(&self.waiters, index);
             let waiter = self.waiters.at_mut(index);
             if waiter.manner == Manner::Request {
-                self.look_for_request(endpoint, index, now, fx);
+                let request = self.waiters.token(index);
+                self.look_for(request, endpoint, now, fx);
                 return true;
             }
             if !waiter.told && !waiter.has_expired(now.mono) {
@@ -318,13 +319,22 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         false
     }
 
-    /// Does for a request what a waiter does that was told: takes what is idle, or has it checked.
-    fn look_for_request(&mut self, endpoint: u32, index: u32, now: Now, fx: &mut Effects<T, W>) {
+    /// Does for a waiter what it does itself when it is told: takes what is idle, or has it checked.
+    /// True if it was served.
+    pub(crate) fn look_for(
+        &mut self,
+        waiter: Token,
+        endpoint: u32,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) -> bool {
         let demand = self.endpoints.at(endpoint).waiters.len();
-        if let Some(grant) = self.take_ready(endpoint, demand, now, fx) {
-            let request = self.waiters.token(index);
-            self.answer(request, Answer::Granted(grant), fx);
+        let found = self.take_ready(endpoint, demand, now, fx);
+        let has_found = found.is_some();
+        if let Some(grant) = found {
+            self.answer(waiter, Answer::Granted(grant), fx);
         }
+        has_found
     }
 
     /// How many waiters would find something to do if they looked: one for each idle connection.

@@ -44,29 +44,22 @@ struct Event {
     ages: Vec<u64>,
 }
 
-impl Event {
-    fn is_over(&self, mono: Stamp) -> bool {
-        mono.since(self.began) >= TOGETHER
-    }
-}
-
 impl Learned {
     /// It closed one connection of so many that were idle. It had been used before, and was idle for
     /// so long since; or else it never was.
     pub(crate) fn note_close(&mut self, age: Option<u64>, idle: usize, mono: Stamp) {
-        if self.event.as_ref().is_some_and(|event| event.is_over(mono)) {
-            self.judge();
-        }
+        self.judge(mono);
         let new = || Event { began: mono, idle, closed: 0, ages: Vec::new() };
         let event = self.event.get_or_insert_with(new);
         event.closed += 1;
         event.ages.extend(age);
     }
 
-    /// The last event is over: half of those that were idle, or more, were not closed for their age.
-    /// One alone may have been, though it be all there was.
-    fn judge(&mut self) {
-        let Some(event) = self.event.take() else { return };
+    /// If the last event is over: half of those that were idle, or more, were not closed for their
+    /// age. One alone may have been, though it be all there was.
+    fn judge(&mut self, mono: Stamp) {
+        let is_over = |event: &mut Event| mono.since(event.began) >= TOGETHER;
+        let Some(event) = self.event.take_if(is_over) else { return };
         if event.closed == 1 || event.closed * 2 < event.idle {
             self.unconfirmed.extend(event.ages);
         }
@@ -75,9 +68,7 @@ impl Learned {
     /// A connect has ended: if it failed, what was closed may have been closed because the server
     /// went down.
     pub(crate) fn note_connect(&mut self, is_well: bool, mono: Stamp) {
-        if self.event.as_ref().is_some_and(|event| event.is_over(mono)) {
-            self.judge();
-        }
+        self.judge(mono);
         if !is_well {
             self.event = None;
             self.unconfirmed.clear();

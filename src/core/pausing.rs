@@ -2,13 +2,14 @@
 
 use crate::clock::{Now, nanos};
 use crate::core::Core;
-use crate::core::effects::{Answer, Effects};
+use crate::core::effects::Effects;
 
 impl<T, W: Clone + PartialEq> Core<T, W> {
     /// No connection goes out until it [resumes](Core::resume): who comes waits, within his time.
     pub(crate) fn pause(&mut self) {
         self.is_paused = true;
-        self.note_care_of_all();
+        let endpoints: Vec<u32> = self.endpoints.indexes().collect();
+        endpoints.into_iter().for_each(|endpoint| self.note_care(endpoint));
     }
 
     /// Who waits looks again, and what is needed is opened. Does nothing unless it is paused.
@@ -16,9 +17,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if !std::mem::take(&mut self.is_paused) {
             return;
         }
-        self.note_care_of_all();
         let endpoints: Vec<u32> = self.endpoints.indexes().collect();
         for endpoint in endpoints {
+            self.note_care(endpoint);
             self.serve_due(endpoint, now, fx);
             self.rebalance(endpoint, now, fx);
         }
@@ -27,23 +28,16 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// Whoever has waited for so long that nobody may overtake him is handed what is idle.
     fn serve_due(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
         while let Some((waiter, arrived)) = self.oldest_waiter(endpoint, now.mono) {
-            if now.mono.since(arrived) < self.limits.fair_after {
+            let is_due = now.mono.since(arrived) >= self.limits.fair_after;
+            if !is_due || !self.look_for(waiter, endpoint, now, fx) {
                 return;
             }
-            let demand = self.endpoints.at(endpoint).waiters.len();
-            let Some(grant) = self.take_ready(endpoint, demand, now, fx) else { return };
-            self.answer(waiter, Answer::Granted(grant), fx);
         }
     }
 
     /// How many of those who wait at an endpoint could be served at this moment.
     pub(crate) fn servable(&self, endpoint: u32) -> usize {
         if self.is_paused { 0 } else { self.endpoints.at(endpoint).waiters.len() }
-    }
-
-    fn note_care_of_all(&mut self) {
-        let endpoints: Vec<u32> = self.endpoints.indexes().collect();
-        endpoints.into_iter().for_each(|endpoint| self.note_care(endpoint));
     }
 
     /// Notes for how long a connection of an endpoint may be idle before it takes more thought than

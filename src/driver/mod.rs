@@ -283,7 +283,7 @@ impl Tie {
         if !home.shared.is_under_way(token) {
             self.crew.withdraw(mark, self.pool, kind);
         }
-        self.crew.let_go(home, self.pool);
+        self.let_go_of(home);
     }
 
     /// Lets go of an endpoint, where the last of it may be dropped.

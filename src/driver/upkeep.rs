@@ -23,17 +23,16 @@ pub(crate) fn run<C: Connector>(
         shared.finish_upkeep(home, token, Some(conn), Err(CloseReason::TooLate));
         return;
     }
-    let refused = match upkeep {
-        Upkeep::Check | Upkeep::Beat => CloseReason::CheckFailed,
-        Upkeep::Settle => CloseReason::ResetRefused,
-    };
+    let settles = upkeep == Upkeep::Settle;
+    let refused = if settles { CloseReason::ResetRefused } else { CloseReason::CheckFailed };
     let mut conn = conn;
     let result = guarded(|| {
         shared.look_away(&mut conn, false)?;
         limit(home, token, &mut conn.conn, deadline)?;
-        match upkeep {
-            Upkeep::Check | Upkeep::Beat => shared.connector.check(&mut conn.conn, deadline)?,
-            Upkeep::Settle => shared.connector.settle(&mut conn.conn, deadline)?,
+        if settles {
+            shared.connector.settle(&mut conn.conn, deadline)?;
+        } else {
+            shared.connector.check(&mut conn.conn, deadline)?;
         }
         let options = home.plan.socket_options();
         let socket = shared.connector.socket(&mut conn.conn);
