@@ -93,8 +93,9 @@ impl<C: Connector> Builder<C> {
     /// Idle connections to keep ready for each endpoint that there is a handle to, or that was
     /// used within `idle_timeout`. Default: 0.
     ///
-    /// They too end with `idle_timeout` and `max_lifetime`, or because the peer closes them; others
-    /// take their place. If one dies before its first use, the next is opened 50 ms later, then
+    /// They are not closed for being idle, but end with `max_lifetime`, before the server would close
+    /// them if that is [known](crate::Endpoint::note_idle_limit), or because the peer closes them;
+    /// others take their place. If one dies before its first use, the next is opened 50 ms later, then
     /// ever later, up to 800 ms.
     pub fn min_idle(mut self, least: usize) -> Self {
         self.config.min_idle = Some(least);
@@ -132,7 +133,10 @@ impl<C: Connector> Builder<C> {
 
     /// How long a connection may be idle. Default: 90 s; `None`: for ever.
     ///
-    /// Closed by the reaper within some milliseconds after; time that the machine sleeps counts.
+    /// Closed by the reaper within some milliseconds after; time that the machine sleeps counts. Those
+    /// that [`min_idle`](Builder::min_idle) keeps stay, unless the machine has slept; and where a
+    /// server closes idle connections sooner, they are closed before that, once it is
+    /// [known](crate::Endpoint::note_idle_limit).
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.config.idle_timeout = Some(timeout.into());
         self

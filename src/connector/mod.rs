@@ -115,7 +115,8 @@ pub trait Connector: Send + Sync + 'static {
     /// [system](crate#systems) can.
     ///
     /// Asked once the connection is open, before anybody can reach it, and again before it is
-    /// closed or given away; where a connection can be watched only while it is idle, at every use.
+    /// closed or given away; where a connection can be watched only while it is idle, at every use; and
+    /// with every heartbeat.
     /// The answer must be the same for all its life. Any thread; must not block.
     fn watch<'c>(&self, conn: &'c Self::Conn) -> Watch<'c> {
         let _unused = conn;

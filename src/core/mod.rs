@@ -70,6 +70,9 @@ use crate::core::waiters::Waiter;
 use crate::error::Counts;
 use crate::observe::CloseReason;
 
+/// Of 2⁶⁴.
+const GOLDEN_SECTION: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The state of a pool, and every transition of it.
 ///
 /// Generic over what a connection is (`T`) and where answers go (`W`). Endpoints are named by
@@ -126,7 +129,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             decayed_at: Stamp::ZERO,
             returns: 0,
             random: seed | 1,
-            phase: seed,
+            // Seeds differ in their low bits; what begins at the same time must not keep step.
+            phase: seed.wrapping_mul(GOLDEN_SECTION),
             forgotten: Counters::default(),
         }
     }
@@ -312,7 +316,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// A number below `bound`: however many are asked for, they lie evenly (each is a golden section
     /// from the last, round and round).
     fn spread(&mut self, bound: u64) -> u64 {
-        self.phase = self.phase.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.phase = self.phase.wrapping_add(GOLDEN_SECTION);
         ((u128::from(self.phase) * u128::from(bound)) >> 64) as u64
     }
 

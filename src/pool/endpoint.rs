@@ -114,10 +114,12 @@ impl<C: Connector> Endpoint<C> {
     /// timeout=` of HTTP, say.
     ///
     /// From now on they are closed, and not handed out, a fifth of that time before (a tenth, or a
-    /// second, if it is 5 s or more). Without being told the pool learns the limit from the
-    /// connections that the server closes: eight must agree, which it did not close together, and
-    /// it must have gone on accepting others; what is learned is forgotten slowly when nothing
-    /// confirms it. [`Stats::idle_limit`] says what is in force.
+    /// second, if it is 5 s or more; twice the time to connect if that is more, but never more than
+    /// half). Without being told the pool learns the limit from the connections that the server
+    /// closes: eight must agree, fewer than half of those that were idle may have been closed
+    /// together, and it must have gone on accepting others; what is learned is forgotten slowly when
+    /// nothing confirms it. Of what was told and what was learned the shorter counts.
+    /// [`Stats::idle_limit`] says what is in force.
     ///
     /// ```
     /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;

@@ -210,3 +210,14 @@ fn of_those_that_are_used_in_turn_what_is_never_needed_decays() {
     assert!((2..=3).contains(&left), "{left} are left of 60");
     assert_eq!(world.closed_for(CloseReason::Surplus), 60 - left);
 }
+
+#[test]
+fn pools_that_begin_within_a_microsecond_do_not_retire_in_step() {
+    let first = |seed| {
+        let mut core = crate::core::Core::<(), ()>::new(limits(), seed);
+        core.spread(1_000)
+    };
+    let firsts: Vec<u64> = (0..1_000).step_by(100).map(|past| first(1 << 50 | past)).collect();
+    let (least, most) = (firsts.iter().min(), firsts.iter().max());
+    assert!(most > least.map(|least| least + 500).as_ref(), "{firsts:?}");
+}
