@@ -42,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) max_uses: Option<Option<u32>>,
     pub(crate) idle_timeout: Option<Option<Duration>>,
     pub(crate) max_lifetime: Option<Option<Duration>>,
+    pub(crate) leak_warning: Option<Option<Duration>>,
     pub(crate) checkout_timeout: Option<Duration>,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) fair_after: Option<Duration>,
@@ -83,6 +84,8 @@ pub(crate) struct Limits {
     pub(crate) max_uses: u32,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
+    /// In use for so long, a connection is suspected to be leaked.
+    pub(crate) leak_warning: Option<Duration>,
     pub(crate) connect_timeout: Duration,
     /// How often idle connections are proved, where they can be.
     pub(crate) check_interval: Option<Duration>,
@@ -189,6 +192,7 @@ impl Config {
             max_uses: self.max_uses.flatten().unwrap_or(u32::MAX),
             idle_timeout: self.idle_timeout.unwrap_or(Some(DEFAULT_IDLE_TIMEOUT)),
             max_lifetime: self.max_lifetime.unwrap_or(Some(DEFAULT_MAX_LIFETIME)),
+            leak_warning: self.leak_warning.flatten(),
             connect_timeout: self.connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
             check_interval: self.check_interval.unwrap_or(Some(DEFAULT_CHECK_INTERVAL)),
             check_timeout: self.check_timeout.unwrap_or(DEFAULT_CHECK_TIMEOUT),
@@ -227,6 +231,7 @@ impl Config {
         let times = [
             ("idle_timeout", self.idle_timeout.flatten()),
             ("max_lifetime", self.max_lifetime.flatten()),
+            ("leak_warning", self.leak_warning.flatten()),
             ("checkout_timeout", self.checkout_timeout),
             ("connect_timeout", self.connect_timeout),
             ("check_interval", self.check_interval.flatten()),

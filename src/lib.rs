@@ -214,6 +214,8 @@ mod sys;
 
 mod clock;
 
+mod holder;
+
 mod error;
 mod observe;
 
@@ -226,6 +228,8 @@ mod connector;
 
 // 3
 mod core;
+
+mod report;
 
 // 4
 mod shared;
@@ -255,14 +259,16 @@ pub use crate::connector::{
 };
 pub use crate::core::Stats;
 pub use crate::driver::{Driver, Resolver};
-pub use crate::error::{BoxError, Error, ErrorKind, Failure, Phase};
+pub use crate::error::{BoxError, Error, ErrorKind, Failure, Phase, Verdict};
 pub use crate::guard::{Exchange, PooledConn};
+pub use crate::holder::Holder;
 #[cfg(unix)]
 pub use crate::key::SocketPath;
 pub use crate::key::{Address, Name, One};
 pub use crate::observe::{CloseReason, Closed, Connected, Observer};
 pub use crate::pool::{Endpoint, Pool};
 pub use crate::repeat::Repeat;
+pub use crate::report::{Report, Wait};
 pub use crate::request::Request;
 
 pub use crate::sync::crossbeam_channel;

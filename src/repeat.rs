@@ -67,6 +67,7 @@ impl<C: Connector> Endpoint<C> {
     ///     })
     /// }
     /// ```
+    #[track_caller]
     pub fn run<T, E: From<Error>>(
         &self,
         repeat: Repeat,

@@ -8,7 +8,7 @@ use crate::core::{Answer, Token};
 use crate::error::Error;
 use crate::guard::PooledConn;
 use crate::shared::{Asked, Boxed, Desk, Home, Unfit};
-use crate::sync::{Arc, Mutex, Receiver, Sender, bounded};
+use crate::sync::{Arc, Caller, Mutex, Receiver, Sender, bounded};
 
 /// A checkout that was begun and can be awaited beside other things.
 ///
@@ -62,6 +62,7 @@ pub struct Request<C: Connector> {
 /// Where its answer is put.
 struct Tray<C: Connector> {
     home: Arc<Home<C>>,
+    caller: Caller,
     asked_at: Stamp,
     pending: Mutex<Pending<C>>,
 }
@@ -77,8 +78,8 @@ struct Pending<C: Connector> {
 
 impl<C: Connector> Request<C> {
     /// Begins a checkout that found nothing on the fast path.
-    pub(crate) fn ask(home: Arc<Home<C>>) -> Result<Self, Error> {
-        let request = Self::new(home);
+    pub(crate) fn ask(home: Arc<Home<C>>, caller: Caller) -> Result<Self, Error> {
+        let request = Self::new(home, caller);
         match request.tray.ask(None, None) {
             Ok(()) => Ok(request),
             Err(error) => Err(error.at(&request.tray.home.label)),
@@ -86,16 +87,16 @@ impl<C: Connector> Request<C> {
     }
 
     /// A request that need not wait.
-    pub(crate) fn answered(home: Arc<Home<C>>, held: Boxed<C>) -> Self {
-        let request = Self::new(home);
+    pub(crate) fn answered(home: Arc<Home<C>>, held: Boxed<C>, caller: Caller) -> Self {
+        let request = Self::new(home, caller);
         request.tray.deliver(Ok(held));
         request
     }
 
-    fn new(home: Arc<Home<C>>) -> Self {
+    fn new(home: Arc<Home<C>>, caller: Caller) -> Self {
         let (sender, answers) = bounded(1);
         let pending = Mutex::new(Pending { sender: Some(sender), token: None, asked: 0 });
-        Self { tray: Arc::new(Tray { home, asked_at: clock::mono(), pending }), answers }
+        Self { tray: Arc::new(Tray { home, caller, asked_at: clock::mono(), pending }), answers }
     }
 
     /// Where the answer arrives: once; after that the channel is disconnected.
@@ -128,7 +129,7 @@ impl<C: Connector> Tray<C> {
         let asked = pending.asked;
         drop(pending);
         let desk: Arc<dyn Desk<Boxed<C>>> = Arc::<Self>::clone(self);
-        match self.home.request(desk, asked_at, unfit)? {
+        match self.home.request(desk, self.caller, asked_at, unfit)? {
             Asked::Granted(held) => self.deliver(Ok(held)),
             Asked::Queued(token) => {
                 let mut pending = self.pending.lock();
@@ -149,10 +150,9 @@ impl<C: Connector> Tray<C> {
     /// Sends the answer. If nobody wants it any more, it goes back.
     fn deliver(&self, answer: Result<Boxed<C>, Error>) {
         let waited = clock::mono().since(self.asked_at);
-        let answer = match answer {
-            Ok(held) => Ok(PooledConn::new(held, Arc::clone(&self.home))),
-            Err(error) => Err(error.at(&self.home.label).after(waited)),
-        };
+        let answer = answer.map_err(|error| error.at(&self.home.label).after(waited));
+        self.home.note_wait(self.asked_at, None, self.caller, answer.as_ref());
+        let answer = answer.map(|held| PooledConn::new(held, Arc::clone(&self.home)));
         let mut pending = self.pending.lock();
         // Under the lock: whoever gives the request up finds it here or in the channel.
         let unsent = match pending.sender.take() {

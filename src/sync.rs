@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
+mod callers;
 #[cfg(not(warmline_sim))]
 mod system;
 #[cfg(warmline_sim)]
@@ -17,6 +18,7 @@ use crate::sim::threads as system;
 #[doc(no_inline)]
 pub use crossbeam_channel;
 
+pub(crate) use self::callers::{Caller, ThreadName};
 pub(crate) use self::system::{
     AtomicBool, AtomicU32, AtomicU64, Condvar, JoinHandle, Parker, Receiver, RwLock,
     RwLockReadGuard, Sender, Unparker, bounded, is_current, next_number, panicking, thread_local,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Now;
+use crate::clock::{Now, nanos};
 use crate::core::Core;
 use crate::core::budget::MOST_ABANDONED;
 use crate::core::checkin::From;
@@ -10,7 +10,7 @@ use crate::core::connect::{QUIET_RETRY_PAUSE, RETRY_PAUSE};
 use crate::core::effects::{Action, Answer, Closing, Effects};
 use crate::core::entry::{Attempt, State};
 use crate::core::slab::Token;
-use crate::core::timers::Timer;
+use crate::core::timers::{Due, Timer};
 use crate::core::waiters::Manner;
 use crate::error::{ConnectFailure, Failure, Phase};
 use crate::observe::CloseReason;
@@ -88,7 +88,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return false;
         }
         let entry = self.entries.at(token.index);
-        if entry.timer.is_none() {
+        if entry.timer.at().is_none() {
             let deadline = entry.born.plus(self.limits.connect_timeout);
             self.set_timer(token.index, Some(deadline), fx);
         }
@@ -213,14 +213,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let retires_at = self.retirement(now);
         let entry = self.entries.at_mut(token.index);
         entry.born = now.mono;
-        entry.retires_at = retires_at;
+        entry.retires_at = Due::new(retires_at);
         let endpoint = entry.endpoint;
         let proof_at = self.first_proof(endpoint, now);
         let term = self.next_term(token.index, proof_at);
         self.set_timer(token.index, term, fx);
         let place = self.endpoints.at_mut(endpoint);
         place.note_connect(took);
-        place.counters.opened += 1;
         place.retry_at = None;
         place.quiet_pause = Duration::ZERO;
         if let Some((failure, _)) = place.failure.take() {
@@ -229,6 +228,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if let Some(at) = place.retry_timer.take() {
             self.timers.cancel(at, Timer::Endpoint(endpoint));
         }
+        self.tally(endpoint, |counters| {
+            counters.opened += 1;
+            counters.connecting_for += nanos(took);
+        });
         self.lose_patience(endpoint, now, fx);
         self.learn_of_connect(endpoint, true, now.mono);
         let idle_limit = self.endpoints.at(endpoint).idle_limit.map(Duration::from_nanos);
@@ -254,8 +257,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         fx: &mut Effects<T, W>,
     ) {
         let made_room = failure.is_shortage && self.make_room(endpoint, fx);
+        self.tally(endpoint, |counters| counters.failed += 1);
         let place = self.endpoints.at_mut(endpoint);
-        place.counters.failed += 1;
         place.heirs = 0;
         let failed_at = place.failure.as_ref().map(|(_, at)| *at);
         let is_first = failed_at.is_none_or(|at| now.mono.since(at) >= RETRY_PAUSE);
@@ -274,7 +277,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.learn_of_connect(endpoint, false, now.mono);
         }
         if !made_room {
-            self.fail_waiters(endpoint, &failure, fx);
+            self.fail_waiters(endpoint, &failure, now, fx);
         }
         fx.act(Action::Forget(failure));
         self.rebalance(endpoint, now, fx);
@@ -308,6 +311,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         &mut self,
         endpoint: u32,
         failure: &Arc<ConnectFailure>,
+        now: Now,
         fx: &mut Effects<T, W>,
     ) {
         let place = self.endpoints.at(endpoint);
@@ -320,7 +324,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             next = self.endpoints.at(endpoint).waiters.next(&self.waiters, index);
             if self.waiters.at(index).manner != Manner::Patient {
                 let waiter = self.waiters.token(index);
-                self.answer(waiter, Answer::Failed(Arc::clone(failure), counts), fx);
+                self.answer(waiter, Answer::Failed(Arc::clone(failure), counts), now, fx);
             }
         }
     }
@@ -335,6 +339,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         now: Now,
         fx: &mut Effects<T, W>,
     ) {
+        self.tally(endpoint, |counters| counters.checks += 1);
         let Some(entry) = self.entries.get(token) else {
             self.returned_late(endpoint, conn, now, fx);
             return;
@@ -353,7 +358,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         match (conn, objection) {
             (Some(conn), None) => {
-                let is_past = retires_at.is_some_and(|at| at <= now.mono);
+                let is_past = retires_at.has_come(now.mono);
                 self.note_proof(token.index, now, fx);
                 self.entries.at_mut(token.index).retire = is_past;
                 self.end_routine(token.index);
@@ -450,7 +455,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return;
         }
         if is_abandoned && !is_connect {
-            self.endpoints.at_mut(endpoint).counters.note_closed(CloseReason::TooLate);
+            self.tally(endpoint, |counters| counters.note_closed(CloseReason::TooLate));
         }
         self.rebalance(endpoint, now, fx);
     }

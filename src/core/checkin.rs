@@ -42,6 +42,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         wall: Stamp,
     ) -> Result<(), T> {
         let Some(entry) = self.entries.get(token) else { return Err(conn) };
+        let used = entry.used(wall);
         let place = self.endpoints.at(endpoint);
         // Closing a pool makes every epoch old.
         let is_welcome = entry.doomed.is_none()
@@ -55,9 +56,25 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if !is_welcome {
             return Err(conn);
         }
-        self.endpoints.at_mut(endpoint).in_use -= 1;
+        let place = self.endpoints.at_mut(endpoint);
+        place.in_use -= 1;
+        place.used += used;
         self.rest(token.index, conn, wall);
         Ok(())
+    }
+
+    /// A connection is no longer in use.
+    fn note_return(&mut self, index: u32, wall: Stamp) {
+        let endpoint = self.note_use(index, wall);
+        self.endpoints.at_mut(endpoint).in_use -= 1;
+    }
+
+    /// Notes for how long a connection was in use that is about to be in use no more.
+    fn note_use(&mut self, index: u32, wall: Stamp) -> u32 {
+        let entry = self.entries.at(index);
+        let (endpoint, used) = (entry.endpoint, entry.used(wall));
+        self.endpoints.at_mut(endpoint).used += used;
+        endpoint
     }
 
     /// Puts a connection on top of the idle ones.
@@ -66,7 +83,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let entry = self.entries.at_mut(index);
         entry.conn = Some(conn);
         entry.state = State::Idle;
-        entry.idle_since = wall;
+        entry.since = wall;
         self.returns += 1;
         entry.rank = self.returns;
         let place = self.endpoints.at_mut(entry.endpoint);
@@ -81,12 +98,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return;
         };
         debug_assert_eq!(entry.state, State::InUse, "bug: it was not in use");
-        let endpoint = entry.endpoint;
         if let Some(reason) = self.objection(token.index) {
             self.discard(token, conn, reason, now, fx);
             return;
         }
-        self.endpoints.at_mut(endpoint).in_use -= 1;
+        self.note_return(token.index, now.wall);
         self.offer(token.index, conn, From::User, now, fx);
     }
 
@@ -94,7 +110,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn take_back(&mut self, token: Token, conn: T, now: Now, fx: &mut Effects<T, W>) {
         if let Some(entry) = self.entries.get_mut(token) {
             entry.uses -= 1;
-            self.endpoints.at_mut(entry.endpoint).checkouts -= 1;
+            let place = self.endpoints.at_mut(entry.endpoint);
+            place.checkouts -= 1;
+            place.fresh -= u64::from(entry.uses == 0);
         }
         self.checkin(token, conn, now, fx);
     }
@@ -113,6 +131,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return;
         };
         let endpoint = entry.endpoint;
+        self.note_use(token.index, now.wall);
         self.end(token.index, Some(conn), reason, fx);
         self.rebalance(endpoint, now, fx);
     }
@@ -137,13 +156,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.discard(token, conn, CloseReason::MadeRoom, now, fx);
             return;
         }
+        self.note_return(token.index, now.wall);
         self.returns += 1;
         let entry = self.entries.at_mut(token.index);
         entry.state = State::Checking(Attempt::Queued);
-        (entry.idle_since, entry.rank) = (now.wall, self.returns);
-        let place = self.endpoints.at_mut(endpoint);
-        place.in_use -= 1;
-        place.checking += 1;
+        (entry.since, entry.rank) = (now.wall, self.returns);
+        self.endpoints.at_mut(endpoint).checking += 1;
         let deadline = now.mono.plus(self.limits.settle_timeout);
         self.set_timer(token.index, Some(deadline), fx);
         let upkeep = Upkeep::Settle;
@@ -155,8 +173,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn detach(&mut self, token: Token, now: Now, fx: &mut Effects<T, W>) {
         let Some(entry) = self.entries.get(token) else { return };
         let endpoint = entry.endpoint;
+        self.note_use(token.index, now.wall);
         self.take_out(token.index);
-        self.endpoints.at_mut(endpoint).counters.detached += 1;
+        self.tally(endpoint, |counters| counters.detached += 1);
         self.rebalance(endpoint, now, fx);
     }
 
@@ -243,8 +262,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             // A new connection is no one's to overtake for; and what may not be idle must be used.
             let is_direct = is_due || from != From::User || self.is_request(waiter);
             if is_direct || !has_room {
-                let grant = self.grant(index, conn, now);
-                self.answer(waiter, Answer::Granted(grant), fx);
+                let caller = self.waiters.at(waiter.index).caller;
+                let grant = self.grant(index, conn, caller, now);
+                self.answer(waiter, Answer::Granted(grant), now, fx);
             } else {
                 self.rest(index, conn, now.wall);
             }

@@ -9,17 +9,19 @@ use crate::core::connect::RETRY_PAUSE;
 use crate::core::effects::{Answer, Effects, Upkeep};
 use crate::core::entry::{Grant, Lease, State};
 use crate::core::list::Links;
+use crate::core::situation::Waited;
 use crate::core::slab::Token;
 use crate::core::waiters::{Manner, Terms, Waiter};
-use crate::error::{ConnectFailure, Counts};
+use crate::error::{ConnectFailure, Counts, Situation};
 use crate::observe::CloseReason;
-use crate::sync::Arc;
+use crate::sync::{Arc, Caller};
 
 /// What a checkout off the fast path comes to.
 #[derive(Debug)]
 pub(crate) enum Outcome<T> {
     Granted(Grant<T>),
-    Queued(Token),
+    /// A place in the queue, and how many are before it.
+    Queued(Token, usize),
     Refused(Refusal),
 }
 
@@ -41,7 +43,7 @@ pub(crate) enum LookAgain<T> {
     /// Nothing yet. It keeps its place and its time of arrival.
     Waiting,
     /// Its deadline has passed; it has left the queue.
-    Expired(Counts, Option<(Arc<ConnectFailure>, Duration)>),
+    Expired(Box<Situation>, Option<(Arc<ConnectFailure>, Duration)>),
 }
 
 impl<T, W: Clone + PartialEq> Core<T, W> {
@@ -50,56 +52,73 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// Newcomers may overtake waiters here (barging): a waiter that waits too long is handed its
     /// connection by [`checkin`](Core::checkin), and nothing is idle for newcomers then.
     #[inline(always)]
-    pub(crate) fn checkout(&mut self, endpoint: u32, wall: Stamp) -> Option<Grant<T>> {
+    pub(crate) fn checkout(
+        &mut self,
+        endpoint: u32,
+        wall: Stamp,
+        caller: Caller,
+    ) -> Option<Grant<T>> {
         let place = self.endpoints.at(endpoint);
         let index = match self.limits.reuse {
             Reuse::Newest => place.idle.back()?,
             Reuse::Oldest => place.idle.front()?,
         };
-        let idle_for = wall.apart(self.entries.at(index).idle_since);
+        let idle_for = wall.apart(self.entries.at(index).since);
         // With this one gone, `min_idle` would ask for another, or somebody who starves for room
         // among the idle ones has some.
         let is_missed = place.idle.len() <= place.caps.min_idle || !self.budget.starved.is_empty();
         if idle_for >= place.care_after || is_missed {
             return None;
         }
-        self.lend(index, idle_for, wall)
+        self.lend(index, idle_for, wall, caller)
     }
 
     /// Takes an idle connection out of the pool.
     #[inline(always)]
-    fn lend(&mut self, index: u32, idle_for: u64, wall: Stamp) -> Option<Grant<T>> {
+    fn lend(&mut self, index: u32, idle_for: u64, wall: Stamp, caller: Caller) -> Option<Grant<T>> {
         let endpoint = self.entries.at(index).endpoint;
         let place = self.endpoints.at_mut(endpoint);
         place.idle.remove(&mut self.entries, index);
         place.least_idle = place.least_idle.min(place.idle.len());
         self.budget.idle.remove(&mut self.entries, index);
         debug_assert!(self.entries.at(index).doomed.is_none() && !self.entries.at(index).retire);
-        let lease = self.note_checkout(index, true, idle_for, wall);
+        let lease = self.note_checkout(index, Some(idle_for), wall, caller);
         self.entries.at_mut(index).conn.take().map(|conn| Grant { conn, lease })
     }
 
     /// Grants a connection that is on its way from elsewhere than the idle ones.
-    pub(crate) fn grant(&mut self, index: u32, conn: T, now: Now) -> Grant<T> {
-        let lease = self.note_checkout(index, false, 0, now.wall);
+    pub(crate) fn grant(&mut self, index: u32, conn: T, caller: Caller, now: Now) -> Grant<T> {
+        let lease = self.note_checkout(index, None, now.wall, caller);
         Grant { conn, lease }
     }
 
     /// From here on the connection is in use.
     #[inline(always)]
-    fn note_checkout(&mut self, index: u32, was_idle: bool, idle_for: u64, wall: Stamp) -> Lease {
+    fn note_checkout(
+        &mut self,
+        index: u32,
+        idle_for: Option<u64>,
+        wall: Stamp,
+        caller: Caller,
+    ) -> Lease {
         let token = self.entries.token(index);
         let entry = self.entries.at_mut(index);
         let (epoch, born, uses) = (entry.epoch, entry.born, entry.uses);
         entry.state = State::InUse;
         entry.uses = uses.saturating_add(1);
+        entry.since = wall;
+        (entry.site, entry.thread) = (Some(caller.site), caller.thread);
         let place = self.endpoints.at_mut(entry.endpoint);
         place.in_use += 1;
+        place.most_in_use = place.most_in_use.max(place.in_use);
         place.checkouts += 1;
         place.last_used = wall;
         if uses == 0 {
+            place.fresh += 1;
             (place.kept_pause, place.kept_after) = (Duration::ZERO, None);
         }
+        let was_idle = idle_for.is_some();
+        let idle_for = idle_for.unwrap_or_default();
         Lease { token, epoch, uses, born, was_idle, idle_for }
     }
 
@@ -107,14 +126,16 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn try_checkout(
         &mut self,
         endpoint: u32,
+        caller: Caller,
         now: Now,
         fx: &mut Effects<T, W>,
     ) -> Option<Grant<T>> {
         if self.is_closed {
             return None;
         }
+        self.watch_for_leaks(endpoint, now, fx);
         let demand = self.endpoints.at(endpoint).waiters.len() + 1;
-        let found = self.take_ready(endpoint, demand, now, fx);
+        let found = self.take_ready(endpoint, demand, caller, now, fx);
         self.rebalance(endpoint, now, fx);
         found
     }
@@ -135,8 +156,10 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         place.kept = true;
         place.asked_at = now.mono;
         place.last_used = now.wall;
-        let demand = place.waiters.len() + 1;
-        let outcome = match self.take_ready(endpoint, demand, now, fx) {
+        place.demand.note(place.used, place.checkouts, now.mono);
+        self.watch_for_leaks(endpoint, now, fx);
+        let demand = self.endpoints.at(endpoint).waiters.len() + 1;
+        let outcome = match self.take_ready(endpoint, demand, terms.caller, now, fx) {
             Some(grant) => Outcome::Granted(grant),
             None => self.queue(endpoint, now, terms, mailbox),
         };
@@ -146,8 +169,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// A place in the queue, unless waiting there makes no sense.
     fn queue(&mut self, endpoint: u32, now: Now, terms: Terms, mailbox: &W) -> Outcome<T> {
-        let Terms { asked_at, deadline, manner } = terms;
-        let counts = self.counts(endpoint);
+        let Terms { asked_at, deadline, manner, caller } = terms;
         let place = self.endpoints.at_mut(endpoint);
         if let (Some((failure, at)), Some(retry_at)) = (&place.failure, place.retry_at) {
             // Where others wait on, room was made for the next attempt.
@@ -156,27 +178,32 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             let (is_impatient, age) = (manner != Manner::Patient, now.mono.since(*at));
             let is_fresh = retry_at > now.mono && age < RETRY_PAUSE;
             if self.limits.fail_fast && !self.is_paused && is_fresh && is_hopeless && is_impatient {
-                place.counters.refused += 1;
                 let failure = Arc::clone(failure);
+                self.tally(endpoint, |counters| counters.refused += 1);
+                let counts = self.counts(endpoint);
                 return Outcome::Refused(Refusal::Failed(failure, age, counts));
             }
         }
         // Whoever was there before keeps its place.
         if asked_at.is_none() && place.waiters.len() >= place.caps.max_waiting {
-            place.counters.refused += 1;
-            return Outcome::Refused(Refusal::Saturated(counts));
+            self.tally(endpoint, |counters| counters.refused += 1);
+            return Outcome::Refused(Refusal::Saturated(self.counts(endpoint)));
         }
+        let arrival = place.arrival();
+        place.waits += u64::from(asked_at.is_none());
         let token = self.waiters.insert(Waiter {
             mailbox: mailbox.clone(),
             endpoint,
             arrived: asked_at.unwrap_or(now.mono),
             deadline,
             manner,
+            caller,
+            arrival,
             told: false,
             links: Links::NONE,
         });
         self.line_up(endpoint, token.index, asked_at.is_some());
-        Outcome::Queued(token)
+        Outcome::Queued(token, arrival.ahead as usize)
     }
 
     /// Puts a waiter into its queue: at the end, but for one that was there before.
@@ -204,7 +231,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         now: Now,
         fx: &mut Effects<T, W>,
     ) -> Option<W> {
-        let request = self.remove_waiter(token, false)?;
+        let request = self.remove_waiter(token, false, now.mono)?;
         self.rebalance(request.endpoint, now, fx);
         Some(request.mailbox)
     }
@@ -218,21 +245,23 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     ) -> LookAgain<T> {
         let Some(waiter) = self.waiters.get_mut(token) else { return LookAgain::Answered };
         let (endpoint, has_expired) = (waiter.endpoint, waiter.has_expired(now.mono));
+        let caller = waiter.caller;
         let was_told = std::mem::take(&mut waiter.told);
         let place = self.endpoints.at_mut(endpoint);
         place.told -= usize::from(was_told);
         let demand = place.waiters.len();
-        let found = self.take_ready(endpoint, demand, now, fx);
+        let found = self.take_ready(endpoint, demand, caller, now, fx);
         let result = match found {
             Some(grant) => {
-                self.remove_waiter(token, true);
+                self.remove_waiter(token, true, now.mono);
                 LookAgain::Granted(grant)
             }
             None if has_expired => {
-                self.remove_waiter(token, false);
-                let counts = self.counts(endpoint);
-                self.endpoints.at_mut(endpoint).counters.timed_out += 1;
-                LookAgain::Expired(counts, self.last_failure(endpoint, now.mono))
+                let gone = self.remove_waiter(token, false, now.mono);
+                let wait = gone.as_ref().map(Waited::of);
+                let situation = wait.map(|wait| self.situation(&wait, now)).unwrap_or_default();
+                self.tally(endpoint, |counters| counters.timed_out += 1);
+                LookAgain::Expired(Box::new(situation), self.last_failure(endpoint, now.mono))
             }
             None => LookAgain::Waiting,
         };
@@ -251,6 +280,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         &mut self,
         endpoint: u32,
         demand: usize,
+        caller: Caller,
         now: Now,
         fx: &mut Effects<T, W>,
     ) -> Option<Grant<T>> {
@@ -265,7 +295,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 Reuse::Newest => place.idle.back()?,
                 Reuse::Oldest => place.idle.front()?,
             };
-            let idle_for = now.wall.apart(self.entries.at(index).idle_since);
+            let idle_for = now.wall.apart(self.entries.at(index).since);
             // What is kept may be older, if the reaper has been here meanwhile, or is about to be.
             let is_too_old = if place.kept_idle() > 0 {
                 idle_for.min(now.wall.apart(place.spared_at)) >= idle_timeout.saturating_mul(2)
@@ -278,8 +308,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 // The newest is at the back in either order of reuse.
                 let newest = place.idle.back().unwrap_or(index);
                 if self.unproved_for(newest, now.wall) < proof_after {
-                    let newest_for = now.wall.apart(self.entries.at(newest).idle_since);
-                    return self.lend(newest, newest_for, now.wall);
+                    let newest_for = now.wall.apart(self.entries.at(newest).since);
+                    return self.lend(newest, newest_for, now.wall, caller);
                 }
                 if place.returning() < demand {
                     let has_check = self.limits.check_after.is_some();
@@ -289,7 +319,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 }
                 return None;
             } else {
-                return self.lend(index, idle_for, now.wall);
+                return self.lend(index, idle_for, now.wall, caller);
             }
         }
     }
@@ -329,10 +359,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         fx: &mut Effects<T, W>,
     ) -> bool {
         let demand = self.endpoints.at(endpoint).waiters.len();
-        let found = self.take_ready(endpoint, demand, now, fx);
+        let caller = self.waiters.at(waiter.index).caller;
+        let found = self.take_ready(endpoint, demand, caller, now, fx);
         let has_found = found.is_some();
         if let Some(grant) = found {
-            self.answer(waiter, Answer::Granted(grant), fx);
+            self.answer(waiter, Answer::Granted(grant), now, fx);
         }
         has_found
     }
@@ -364,21 +395,28 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     }
 
     /// Answers a waiter, which thereby leaves the queue.
-    pub(crate) fn answer(&mut self, waiter: Token, answer: Answer<T>, fx: &mut Effects<T, W>) {
-        match self.remove_waiter(waiter, true) {
+    pub(crate) fn answer(
+        &mut self,
+        waiter: Token,
+        answer: Answer<T>,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) {
+        match self.remove_waiter(waiter, true, now.mono) {
             Some(waiter) => fx.answers.push((waiter.mailbox, answer)),
             None => debug_assert!(false, "bug: answered a waiter that had left"),
         }
     }
 
     /// Takes a waiter out of the queue that was answered or found what it wanted, or else gave up.
-    fn remove_waiter(&mut self, token: Token, is_served: bool) -> Option<Waiter<W>> {
+    fn remove_waiter(&mut self, token: Token, is_served: bool, mono: Stamp) -> Option<Waiter<W>> {
         let endpoint = self.waiters.get(token)?.endpoint;
         let place = self.endpoints.at_mut(endpoint);
         place.waiters.remove(&mut self.waiters, token.index);
         self.budget.waiting -= 1;
         let waiter = self.waiters.remove(token)?;
         place.told -= usize::from(waiter.told);
+        place.waited += nanos(mono.since(waiter.arrived));
         if place.starved_since.is_some() {
             match place.waiters.front() {
                 None => self.no_longer_starved(endpoint),

@@ -7,7 +7,7 @@ use crate::core::Core;
 use crate::core::effects::{Action, Effects};
 use crate::core::entry::{Attempt, Entry, State};
 use crate::core::list::Links;
-use crate::core::timers::Timer;
+use crate::core::timers::{Due, Timer};
 use crate::observe::CloseReason;
 
 /// No attempt to an endpoint begins sooner than this after one has failed, or later than twice
@@ -106,7 +106,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             endpoint,
             epoch: place.epoch,
             born: now.mono,
-            idle_since: Stamp::ZERO,
+            since: Stamp::ZERO,
+            site: None,
+            thread: 0,
             rank: 0,
             proved: Stamp::ZERO,
             heard: Stamp::ZERO,
@@ -116,8 +118,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             is_unasked: false,
             is_routine: false,
             awaits_successor: false,
-            timer: None,
-            retires_at: None,
+            timer: Due::NEVER,
+            retires_at: Due::NEVER,
             stack: Links::NONE,
             used: Links::NONE,
             permit,

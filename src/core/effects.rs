@@ -7,6 +7,7 @@ use crate::clock::Stamp;
 use crate::core::entry::Grant;
 use crate::core::slab::Token;
 use crate::error::{ConnectFailure, Counts};
+use crate::holder::Holding;
 use crate::observe::CloseReason;
 use crate::sync::Arc;
 
@@ -45,6 +46,12 @@ pub(crate) enum Action<T> {
     Abandon(Token),
     /// What waits for a thread of the crew need not wait any longer: it comes back refused.
     Withdraw(Token),
+    /// These have been out for suspiciously long: at this moment, by the wall clock.
+    Suspect {
+        endpoint: u32,
+        holdings: Vec<Holding>,
+        at: Stamp,
+    },
     /// The reaper must look earlier than it meant to.
     WakeReaper,
     /// To be dropped off the lock.

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use crate::clock::Stamp;
 use crate::config::Caps;
+use crate::core::demand::Demand;
 use crate::core::entry::STACK;
 use crate::core::learned::Learned;
 use crate::core::list::{Linked, Links, List};
+use crate::core::situation::LastLook;
 use crate::core::stats::Counters;
+use crate::core::waiters::Arrival;
 use crate::error::{ConnectFailure, Failure};
 use crate::sync::Arc;
 
@@ -104,6 +107,23 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) is_vacant: bool,
     pub(crate) vacant: Links,
     pub(crate) checkouts: u64,
+    /// Of these, how many were given a connection that nobody had used before.
+    pub(crate) fresh: u64,
+    /// For how long, in nanoseconds, connections were in use that are so no more.
+    pub(crate) used: u64,
+    /// Callers that had to wait, and for how long those did that do so no more, in nanoseconds.
+    pub(crate) waits: u64,
+    pub(crate) waited: u64,
+    /// How many connections the load needs.
+    pub(crate) demand: Box<Demand>,
+    /// The reaper looks for what is out too long.
+    pub(crate) is_leak_watched: bool,
+    /// How many checkouts there had been at its last look for that.
+    pub(crate) leak_checkouts: u64,
+    /// What was seen when somebody last gave up here.
+    pub(crate) last_look: Option<Box<LastLook>>,
+    /// The most that were in use at a time.
+    pub(crate) most_in_use: usize,
     /// Of everything off the fast path; elsewhere, so that what the fast path touches stays small.
     pub(crate) counters: Box<Counters>,
 }
@@ -157,7 +177,33 @@ impl<W> EndpointCore<W> {
             is_vacant: false,
             vacant: Links::NONE,
             checkouts: 0,
+            fresh: 0,
+            used: 0,
+            waits: 0,
+            waited: 0,
+            demand: Box::default(),
+            is_leak_watched: false,
+            leak_checkouts: 0,
+            last_look: None,
+            most_in_use: 0,
             counters: Box::default(),
+        }
+    }
+
+    /// How often a connection was in use and is so no more.
+    pub(crate) fn returns(&self) -> u64 {
+        self.checkouts - self.in_use as u64
+    }
+
+    /// What somebody finds who begins to wait now.
+    pub(crate) fn arrival(&self) -> Arrival {
+        Arrival {
+            ahead: self.waiters.len() as u32,
+            checkouts: self.checkouts,
+            returns: self.returns(),
+            used: self.used,
+            opened: self.counters.opened,
+            failed: self.counters.failed,
         }
     }
 

@@ -1,9 +1,12 @@
 //! One connection, from its permit to its end.
 
+use std::panic::Location;
+
 use crate::clock::Stamp;
 use crate::core::list::{Linked, Links};
 use crate::core::permits::Permit;
 use crate::core::slab::Token;
+use crate::core::timers::Due;
 use crate::error::Phase;
 use crate::observe::CloseReason;
 
@@ -23,8 +26,11 @@ pub(crate) struct Entry<T> {
     pub(crate) epoch: u32,
     /// When it was opened; before that, when it was begun. Monotonic.
     pub(crate) born: Stamp,
-    /// When it came back. Wall clock.
-    pub(crate) idle_since: Stamp,
+    /// When it came back; while it is in use, when it went out. Wall clock.
+    pub(crate) since: Stamp,
+    /// Who has it, or had it last: the line of the program, and the thread.
+    pub(crate) site: Option<&'static Location<'static>>,
+    pub(crate) thread: u32,
     /// How many had come back by then: idle ones are in this order.
     pub(crate) rank: u64,
     /// When it was last found to work, while nobody used it, or there was nothing to ask. Wall clock.
@@ -45,9 +51,9 @@ pub(crate) struct Entry<T> {
     pub(crate) awaits_successor: bool,
     /// What its timer is set to: the end of its lifetime, or of the attempt that has it, or the time
     /// to see whether it wants proof.
-    pub(crate) timer: Option<Stamp>,
+    pub(crate) timer: Due,
     /// When it is to retire.
-    pub(crate) retires_at: Option<Stamp>,
+    pub(crate) retires_at: Due,
     pub(crate) stack: Links,
     pub(crate) used: Links,
     pub(crate) permit: Permit,
@@ -78,6 +84,15 @@ pub(crate) enum Attempt {
     CalledOff,
     /// It did not return, and too many were abandoned already: it keeps its permit.
     Stuck,
+}
+
+impl<T> Entry<T> {
+    /// For how long, in nanoseconds, one that is in use has been so. The clock is coarse, but of
+    /// many uses the sum is right.
+    #[inline(always)]
+    pub(crate) fn used(&self, wall: Stamp) -> u64 {
+        wall.as_nanos().saturating_sub(self.since.as_nanos())
+    }
 }
 
 impl Attempt {

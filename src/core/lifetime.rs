@@ -57,7 +57,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     fn can_be_succeeded(&self, index: u32, now: Now) -> bool {
         let entry = self.entries.at(index);
         let place = self.endpoints.at(entry.endpoint);
-        let idle_for = Duration::from_nanos(now.wall.apart(entry.idle_since));
+        let idle_for = Duration::from_nanos(now.wall.apart(entry.since));
         let most =
             self.limits.idle_timeout.map_or(MISSED_WITHIN, |most| MISSED_WITHIN.min(most / 2));
         let is_used = entry.state == State::InUse || (entry.uses > 0 && idle_for < most);

@@ -16,7 +16,8 @@
 //!
 //! Which file does what: `checkout` serves callers, `checkin` takes connections back, `connect`
 //! decides when to open more, `pace` how fast, `attempt` what comes of it; `lifetime` lets them
-//! retire, `proof` sees that idle ones work, `learned` knows how long servers let them be idle,
+//! retire, `leaks` notices those that
+//! do not come back, `situation` knows why somebody waits, `demand` how many are needed, `proof` sees that idle ones work, `learned` knows how long servers let them be idle,
 //! `pausing` holds everything back, `upkeep` keeps time and ends things, `vacancy` knows which
 //! endpoints can be forgotten.
 
@@ -25,9 +26,11 @@ mod budget;
 mod checkin;
 mod checkout;
 mod connect;
+mod demand;
 mod effects;
 mod endpoint;
 mod entry;
+mod leaks;
 mod learned;
 mod lifetime;
 mod list;
@@ -35,6 +38,7 @@ mod pace;
 mod pausing;
 mod permits;
 mod proof;
+mod situation;
 mod slab;
 #[cfg(any(test, warmline_sim))]
 mod sound;
@@ -51,8 +55,10 @@ pub use self::stats::Stats;
 pub(crate) use self::checkin::Notice;
 pub(crate) use self::checkout::{LookAgain, Outcome, Refusal};
 pub(crate) use self::connect::RETRY_PAUSE;
+pub(crate) use self::demand::Load;
 pub(crate) use self::effects::{Action, Answer, Closing, Effects, Upkeep};
 pub(crate) use self::entry::{Grant, Lease};
+pub(crate) use self::situation::Sight;
 pub(crate) use self::slab::{Cut, Slab, Token};
 pub(crate) use self::vacancy::Fate;
 pub(crate) use self::waiters::{Manner, Terms};
@@ -64,8 +70,9 @@ use crate::config::Limits;
 use crate::core::budget::Budget;
 use crate::core::endpoint::EndpointCore;
 use crate::core::entry::{Attempt, Entry, State};
+use crate::core::leaks::LeakWatch;
 use crate::core::stats::Counters;
-use crate::core::timers::{Timer, Timers};
+use crate::core::timers::{Due, Timer, Timers};
 use crate::core::waiters::Waiter;
 use crate::error::Counts;
 use crate::observe::CloseReason;
@@ -96,6 +103,7 @@ pub(crate) struct Core<T, W> {
     #[cfg(warmline_sim)]
     latest: Now,
     is_paused: bool,
+    leaks: LeakWatch,
     /// When surplus was last looked for.
     decayed_at: Stamp,
     /// How many connections have come back.
@@ -104,8 +112,9 @@ pub(crate) struct Core<T, W> {
     random: u64,
     /// Where in its range the last of what is spread evenly lies, in parts of 2⁶⁴.
     phase: u64,
-    /// What happened at endpoints that are forgotten.
-    forgotten: Counters,
+    /// What happened at all endpoints, also those that are forgotten; of what the fast path counts,
+    /// only at those.
+    totals: Counters,
 }
 
 impl<T, W: Clone + PartialEq> Core<T, W> {
@@ -126,12 +135,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             #[cfg(warmline_sim)]
             latest: Now::default(),
             is_paused: false,
+            leaks: LeakWatch::new(),
             decayed_at: Stamp::ZERO,
             returns: 0,
             random: seed | 1,
             // Seeds differ in their low bits; what begins at the same time must not keep step.
             phase: seed.wrapping_mul(GOLDEN_SECTION),
-            forgotten: Counters::default(),
+            totals: Counters::default(),
         }
     }
 
@@ -185,7 +195,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     pub(crate) fn stats(&self, endpoint: u32) -> Stats {
         let place = self.endpoints.at(endpoint);
-        let counters = Counters { checkouts: place.checkouts, ..Counters::clone(&place.counters) };
+        let mut counters = Counters::clone(&place.counters);
+        counters.add_uses(place);
         let idle_limit = place.idle_limit.map(Duration::from_nanos);
         Stats { counts: self.counts(endpoint), counters, idle_limit, events_dropped: 0 }
     }
@@ -196,7 +207,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let is_paused = self.is_paused;
         let mut counts =
             Counts { limit: most, pool: (taken, most), is_paused, ..Counts::default() };
-        let mut counters = self.forgotten.clone();
+        let mut counters = self.totals.clone();
         for place in self.endpoints.iter() {
             counts.idle += place.idle.len();
             counts.in_use += place.in_use;
@@ -205,8 +216,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             counts.waiting += place.waiters.len();
             counts.abandoned += place.abandoned;
             counts.stuck += place.stuck();
-            counters.add(&place.counters);
-            counters.checkouts += place.checkouts;
+            counters.add_uses(place);
         }
         Stats { counts, counters, idle_limit: None, events_dropped: 0 }
     }
@@ -217,7 +227,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.end_routine(index);
         let token = self.entries.token(index);
         let entry = self.entries.at(index);
-        let (state, endpoint, timer) = (entry.state, entry.endpoint, entry.timer);
+        let (state, endpoint, timer) = (entry.state, entry.endpoint, entry.timer.at());
         let place = self.endpoints.at_mut(endpoint);
         match state {
             State::Idle => {
@@ -250,17 +260,23 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// Ends a connection: `conn`, or the one the idle entry holds.
     fn end(&mut self, index: u32, conn: Option<T>, reason: CloseReason, fx: &mut Effects<T, W>) {
         let (held, endpoint, born) = self.take_out(index);
-        self.endpoints.at_mut(endpoint).counters.note_closed(reason);
+        self.tally(endpoint, |counters| counters.note_closed(reason));
         if let Some(conn) = conn.or(held) {
             fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
         }
+    }
+
+    /// Counts what happened off the fast path.
+    fn tally(&mut self, endpoint: u32, note: impl Fn(&mut Counters)) {
+        note(&mut self.endpoints.at_mut(endpoint).counters);
+        note(&mut self.totals);
     }
 
     /// Sets or clears an entry's timer.
     fn set_timer(&mut self, index: u32, at: Option<Stamp>, fx: &mut Effects<T, W>) {
         self.clear_timer(index);
         if let Some(at) = at {
-            self.entries.at_mut(index).timer = Some(at);
+            self.entries.at_mut(index).timer = Due::new(Some(at));
             self.timers.set(at, Timer::Entry(index));
             self.look_by(at, fx);
         }

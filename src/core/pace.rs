@@ -137,10 +137,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let token = self.entries.token(index);
         let entry = self.entries.at_mut(index);
         let state = std::mem::replace(&mut entry.state, State::Connecting(Attempt::CalledOff));
-        let place = self.endpoints.at_mut(entry.endpoint);
-        place.counters.called_off += 1;
+        let endpoint = entry.endpoint;
+        let place = self.endpoints.at_mut(endpoint);
         place.called_off += 1;
         self.budget.called_off += 1;
+        self.tally(endpoint, |counters| counters.called_off += 1);
         if matches!(state, State::Connecting(Attempt::Queued | Attempt::Resolving)) {
             self.take_out(index);
             fx.act(Action::Withdraw(token));

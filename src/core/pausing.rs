@@ -46,7 +46,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let idle = self.limits.idle_timeout.map_or(u64::MAX, nanos);
         let proof = self.proof_after(endpoint);
         let limit = self.endpoints.at(endpoint).idle_limit.unwrap_or(u64::MAX);
-        let care_after = if self.is_paused { 0 } else { idle.min(proof).min(limit) };
+        let is_slow = self.is_paused || self.awaits_leak_watch(endpoint);
+        let care_after = if is_slow { 0 } else { idle.min(proof).min(limit) };
         self.endpoints.at_mut(endpoint).care_after = care_after;
     }
 }

@@ -43,13 +43,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// For how long an idle connection has been without proof, where to be given back is one.
     pub(crate) fn unproved_for(&self, index: u32, wall: Stamp) -> u64 {
         let entry = self.entries.at(index);
-        wall.apart(entry.idle_since).min(wall.apart(entry.proved))
+        wall.apart(entry.since).min(wall.apart(entry.proved))
     }
 
     /// For how long its server has not heard of an idle connection.
     pub(crate) fn silent_for(&self, index: u32, wall: Stamp) -> u64 {
         let entry = self.entries.at(index);
-        wall.apart(entry.idle_since).min(wall.apart(entry.heard))
+        wall.apart(entry.since).min(wall.apart(entry.heard))
     }
 
     /// A connection is out for a heartbeat, and there is nothing to ask: what comes of it is no proof.
@@ -63,7 +63,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// lifetime, or when it may want proof.
     pub(crate) fn next_term(&mut self, index: u32, proof_at: Option<Stamp>) -> Option<Stamp> {
         let entry = self.entries.at(index);
-        let (retires_at, interval) = (entry.retires_at, self.proof_interval(entry.endpoint));
+        let (retires_at, interval) = (entry.retires_at.at(), self.proof_interval(entry.endpoint));
         let proof_at = proof_at.zip(interval).map(|(at, interval)| {
             // Some together, so that the reaper need not wake for each.
             let slot = nanos((interval / 64).min(LONGEST_SLOT)).max(1);
@@ -186,7 +186,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if !std::mem::take(&mut entry.is_unasked) {
             entry.heard = now.wall;
         }
-        let (idle_for, endpoint) = (now.wall.apart(entry.idle_since), entry.endpoint);
+        let (idle_for, endpoint) = (now.wall.apart(entry.since), entry.endpoint);
         if let Some(idle_timeout) = self.limits.idle_timeout {
             let spared_for = now.wall.apart(self.endpoints.at(endpoint).spared_at);
             let left = nanos(idle_timeout).saturating_sub(idle_for.min(spared_for));

@@ -180,6 +180,16 @@ impl<N> Slab<N> {
         taken.map(|(index, _)| u32::try_from(index).unwrap_or(u32::MAX))
     }
 
+    /// No place is taken from here on.
+    pub(crate) fn end(&self) -> u32 {
+        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whoever holds the place, if anybody does.
+    pub(crate) fn holder(&self, index: u32) -> Option<&N> {
+        self.places.get(index as usize)?.node.as_ref()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &N> {
         self.places.iter().filter_map(|place| place.node.as_ref())
     }

@@ -2,19 +2,25 @@
 
 use std::time::Duration;
 
+use crate::core::endpoint::EndpointCore;
 use crate::error::Counts;
 use crate::observe::CloseReason;
 
 /// What happened at an endpoint since it was made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) checkouts: u64,
+    /// These are counted in the endpoint itself, and put in here when somebody asks.
+    pub(crate) uses: Uses,
     pub(crate) opened: u64,
     pub(crate) failed: u64,
     pub(crate) timed_out: u64,
     pub(crate) refused: u64,
     pub(crate) detached: u64,
     pub(crate) called_off: u64,
+    /// How long the attempts took that succeeded, in nanoseconds.
+    pub(crate) connecting_for: u64,
+    pub(crate) checks: u64,
+    pub(crate) suspected: u64,
     pub(crate) closed: [u64; CloseReason::COUNT],
 }
 
@@ -25,18 +31,27 @@ impl Counters {
         }
     }
 
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.checkouts += other.checkouts;
-        self.opened += other.opened;
-        self.failed += other.failed;
-        self.timed_out += other.timed_out;
-        self.refused += other.refused;
-        self.detached += other.detached;
-        self.called_off += other.called_off;
-        for (mine, theirs) in self.closed.iter_mut().zip(other.closed) {
-            *mine += theirs;
-        }
+    /// Adds what an endpoint itself has counted.
+    pub(crate) fn add_uses<W>(&mut self, place: &EndpointCore<W>) {
+        let uses = &mut self.uses;
+        uses.checkouts += place.checkouts;
+        uses.fresh += place.fresh;
+        uses.used += place.used;
+        uses.waits += place.waits;
+        uses.waited += place.waited;
+        uses.most_in_use = uses.most_in_use.max(place.most_in_use);
     }
+}
+
+/// What callers did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Uses {
+    pub(crate) checkouts: u64,
+    pub(crate) fresh: u64,
+    pub(crate) used: u64,
+    pub(crate) waits: u64,
+    pub(crate) waited: u64,
+    pub(crate) most_in_use: usize,
 }
 
 /// A snapshot of a pool's, or an endpoint's, counts.
@@ -110,7 +125,59 @@ impl Stats {
     /// Checkouts that were given a connection, so far.
     #[must_use]
     pub const fn checkouts(&self) -> u64 {
-        self.counters.checkouts
+        self.counters.uses.checkouts
+    }
+
+    /// Of these checkouts, how many were given a connection that had been used before.
+    #[must_use]
+    pub const fn reused(&self) -> u64 {
+        self.counters.uses.checkouts - self.counters.uses.fresh
+    }
+
+    /// The most connections that were in use at a time. Of a pool: at any one endpoint.
+    #[must_use]
+    pub const fn most_in_use(&self) -> usize {
+        self.counters.uses.most_in_use
+    }
+
+    /// For how long connections were in use, all uses together that have ended. Divided by their
+    /// number it is the mean use; divided by the time it took, how many were in use on average.
+    ///
+    /// Taken from a clock that ticks every few milliseconds: right for many uses, not for one.
+    #[must_use]
+    pub const fn use_time(&self) -> Duration {
+        Duration::from_nanos(self.counters.uses.used)
+    }
+
+    /// Callers that had to wait so far, whatever became of it.
+    #[must_use]
+    pub const fn waits(&self) -> u64 {
+        self.counters.uses.waits
+    }
+
+    /// For how long they did, all together that do so no more.
+    #[must_use]
+    pub const fn wait_time(&self) -> Duration {
+        Duration::from_nanos(self.counters.uses.waited)
+    }
+
+    /// How long it took to open connections, all together that were opened.
+    #[must_use]
+    pub const fn connect_time(&self) -> Duration {
+        Duration::from_nanos(self.counters.connecting_for)
+    }
+
+    /// Checks, heartbeats and settlings that have ended so far, well or not.
+    #[must_use]
+    pub const fn checks(&self) -> u64 {
+        self.counters.checks
+    }
+
+    /// Connections that were suspected to be leaked so far: see
+    /// [`leak_warning`](crate::Builder::leak_warning).
+    #[must_use]
+    pub const fn leaks_suspected(&self) -> u64 {
+        self.counters.suspected
     }
 
     /// Connections opened so far.

@@ -12,6 +12,30 @@ pub(crate) enum Timer {
     Endpoint(u32),
 }
 
+/// A moment that may be never, in the room of one that may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Due(Stamp);
+
+impl Due {
+    pub(crate) const NEVER: Self = Self(Stamp::MAX);
+
+    pub(crate) fn new(at: Option<Stamp>) -> Self {
+        Self(at.unwrap_or(Stamp::MAX))
+    }
+
+    pub(crate) fn at(self) -> Option<Stamp> {
+        (self.0 != Stamp::MAX).then_some(self.0)
+    }
+
+    pub(crate) fn has_come(self, now: Stamp) -> bool {
+        self.at().is_some_and(|at| at <= now)
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Stamp> {
+        std::mem::replace(self, Self::NEVER).at()
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Timers {
     due: BTreeSet<(Stamp, Timer)>,

@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::core::effects::{Action, Answer, Effects};
 use crate::core::entry::{Attempt, State};
 use crate::core::slab::Token;
-use crate::core::timers::Timer;
+use crate::core::timers::{Due, Timer};
 use crate::error::{ConnectFailure, Phase};
 use crate::observe::CloseReason;
 use crate::sync::Arc;
@@ -55,12 +55,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if self.limits.reuse == Reuse::Oldest {
             self.decay(now, fx);
         }
+        self.look_for_leaks(now, fx);
         self.refill(now, fx);
         self.dismiss_satisfied();
         let next = if work >= MOST_PER_LOOK {
             now.mono
         } else {
-            idle_due.min(limit_due).min(self.timers.next().unwrap_or(Stamp::MAX))
+            let leak_due = self.leaks.next();
+            idle_due.min(limit_due).min(leak_due).min(self.timers.next().unwrap_or(Stamp::MAX))
         };
         self.timers.look_at = next;
         next
@@ -74,7 +76,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         now: Now,
         fx: &mut Effects<T, W>,
     ) -> Stamp {
-        let age = |core: &Self, index| now.wall.apart(core.entries.at(index).idle_since);
+        let age = |core: &Self, index| now.wall.apart(core.entries.at(index).since);
         let too_old: Vec<Token> = {
             let idle = self.budget.idle.iter(&self.entries);
             let too_old = idle.take_while(|&index| age(self, index) >= limit);
@@ -110,8 +112,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     fn entry_due(&mut self, index: u32, now: Now, fx: &mut Effects<T, W>) {
         let entry = self.entries.at_mut(index);
-        entry.timer = None;
-        let is_past = entry.retires_at.is_some_and(|at| at <= now.mono);
+        entry.timer = Due::NEVER;
+        let is_past = entry.retires_at.has_come(now.mono);
         match entry.state {
             State::InUse | State::Idle if !is_past => self.proof_due(index, now, fx),
             State::InUse | State::Idle => self.retire(index, now, fx),
@@ -224,7 +226,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
             while let Some(index) = self.endpoints.at(endpoint).waiters.front() {
                 let waiter = self.waiters.token(index);
-                self.answer(waiter, Answer::Closed, fx);
+                self.answer(waiter, Answer::Closed, now, fx);
             }
             self.no_longer_starved(endpoint);
             self.end_idle(endpoint, CloseReason::PoolClosed, fx);

@@ -81,8 +81,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.budget.limited.retain(|limited| *limited != endpoint);
         let token = self.endpoints.token(endpoint);
         if let Some(place) = self.endpoints.remove(token) {
-            self.forgotten.add(&place.counters);
-            self.forgotten.checkouts += place.checkouts;
+            self.totals.add_uses(&place);
             if let Some((failure, _)) = place.failure {
                 fx.act(Action::Forget(failure));
             }

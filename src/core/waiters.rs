@@ -2,6 +2,7 @@
 
 use crate::clock::Stamp;
 use crate::core::list::{Linked, Links};
+use crate::sync::Caller;
 
 /// A checkout that found nothing idle. First come, first served, within the bounds of fairness
 /// that [`checkin`](crate::core::Core::checkin) keeps.
@@ -13,6 +14,9 @@ pub(crate) struct Waiter<W> {
     pub(crate) arrived: Stamp,
     pub(crate) deadline: Stamp,
     pub(crate) manner: Manner,
+    pub(crate) caller: Caller,
+    /// How things stood when it came.
+    pub(crate) arrival: Arrival,
     /// It was told to look again and has not looked yet.
     pub(crate) told: bool,
     pub(crate) links: Links,
@@ -26,6 +30,21 @@ pub(crate) struct Terms {
     pub(crate) asked_at: Option<Stamp>,
     pub(crate) deadline: Stamp,
     pub(crate) manner: Manner,
+    pub(crate) caller: Caller,
+}
+
+/// What somebody found who began to wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Arrival {
+    /// How many waited already.
+    pub(crate) ahead: u32,
+    /// So far: checkouts, connections given back, for how long these had been in use (nanoseconds),
+    /// connections opened, and attempts that failed.
+    pub(crate) checkouts: u64,
+    pub(crate) returns: u64,
+    pub(crate) used: u64,
+    pub(crate) opened: u64,
+    pub(crate) failed: u64,
 }
 
 /// How a waiter waits.

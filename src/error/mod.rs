@@ -1,10 +1,14 @@
 //! What can go wrong, and how it reads.
 
 mod failure;
+mod text;
+mod verdict;
 
 pub use self::failure::Failure;
+pub use self::verdict::Verdict;
 
 pub(crate) use self::failure::{ConnectFailure, is_shortage};
+pub(crate) use self::verdict::{Deadlock, Situation};
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -138,8 +142,10 @@ impl fmt::Display for Counts {
 /// Why a checkout, or another call on a pool, failed.
 ///
 /// One word large. [`kind`](Error::kind) is for programs; the text is for people, fits on one line
-/// and names the endpoint, how long the caller waited, the counts at that moment and the last
-/// failed attempt to connect, which is also the [`source`](StdError::source).
+/// and names the endpoint, how long the caller waited, the counts at that moment, why nobody was
+/// served in time ([`verdict`](Error::verdict)) and the last failed attempt to connect, which is
+/// also the [`source`](StdError::source). With `{:#}` it has many lines: who has the connections,
+/// line by line of the program, what happened meanwhile, and what to do.
 ///
 /// ```
 /// use std::time::Duration;
@@ -160,6 +166,9 @@ struct Inner {
     phase: Option<Phase>,
     counts: Option<Counts>,
     message: String,
+    /// Of a time-out: what is known of why.
+    situation: Option<Box<Situation>>,
+    verdict: Option<Verdict>,
     /// The last failed attempt, and how long ago it ended if that was not just now.
     failure: Option<(Arc<ConnectFailure>, Option<Duration>)>,
 }
@@ -173,6 +182,8 @@ impl Error {
             phase: None,
             counts: None,
             message: message.into(),
+            situation: None,
+            verdict: None,
             failure: None,
         }))
     }
@@ -218,19 +229,22 @@ impl Error {
     ) -> Self {
         let mut error = Self::new(ErrorKind::Connect, "could not connect");
         error.0.phase = Some(failure.phase);
+        error.0.verdict = Some(Situation::judge_failure(&failure));
         error.0.counts = Some(counts);
         error.0.failure = Some((failure, age));
         error
     }
 
+    /// Nothing came in time.
     pub(crate) fn timeout(
         what: &'static str,
-        counts: Counts,
+        situation: Box<Situation>,
         failure: Option<(Arc<ConnectFailure>, Duration)>,
     ) -> Self {
         let mut error = Self::new(ErrorKind::Timeout, what);
         error.0.phase = Some(Phase::Queue);
-        error.0.counts = Some(counts);
+        error.0.counts = Some(situation.counts);
+        error.0.situation = Some(situation);
         error.0.failure = failure.map(|(failure, age)| (failure, Some(age)));
         error
     }
@@ -240,8 +254,15 @@ impl Error {
         self
     }
 
+    /// How long somebody waited, and hence why in vain.
     pub(crate) fn after(mut self, waited: Duration) -> Self {
-        self.0.waited = Some(waited);
+        let inner = &mut *self.0;
+        inner.waited = Some(waited);
+        let failure = inner.failure.as_ref();
+        let failure = failure.map(|(failure, age)| (Arc::clone(failure), age.unwrap_or_default()));
+        if let Some(situation) = &inner.situation {
+            inner.verdict = situation.judge(waited, failure.as_ref());
+        }
         self
     }
 
@@ -274,35 +295,17 @@ impl Error {
         self.0.phase
     }
 
+    /// Why nobody was served in time, as far as the pool can tell: of time-outs, and of attempts to
+    /// connect that failed.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.0.verdict
+    }
+
     /// What kind of failure the last attempt to connect met, if one is part of this error.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         self.0.failure.as_ref().map(|(failure, _)| failure.failure)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = &*self.0;
-        f.write_str(&inner.message)?;
-        if let Some(endpoint) = &inner.endpoint {
-            write!(f, " [{endpoint}]")?;
-        }
-        if let Some(waited) = inner.waited {
-            let word = if inner.kind == ErrorKind::Timeout { "within" } else { "after" };
-            write!(f, " {word} {waited:.1?}")?;
-        }
-        if let Some(counts) = &inner.counts {
-            write!(f, " ({counts})")?;
-        }
-        if let Some((failure, age)) = &inner.failure {
-            f.write_str("; last attempt")?;
-            if let Some(age) = age {
-                write!(f, ", {age:.0?} ago")?;
-            }
-            write!(f, ": {failure}")?;
-        }
-        Ok(())
     }
 }
 
@@ -359,7 +362,7 @@ mod tests {
             Counts { in_use: 10, limit: 10, waiting: 4, pool: (10, 64), ..Counts::default() };
         let error = Error::timeout(
             "no connection came free",
-            counts,
+            counts.into(),
             Some((refused(), Duration::from_secs(1))),
         )
         .at(&Arc::from("10.0.0.7:5432"))
@@ -368,7 +371,7 @@ mod tests {
         assert_eq!(
             text,
             "no connection came free [10.0.0.7:5432] within 30.0s (10/10: 10 in use, 0 idle, \
-             0 connecting, 0 checking; 4 waiting); last attempt, 1s ago: connect failed after 3ms: \
+             0 connecting, 0 checking; 4 waiting); slow users: none came back; last attempt, 1s ago: connect failed after 3ms: \
              connection refused"
         );
         assert_eq!(error.failure(), Some(Failure::Refused));

@@ -13,7 +13,7 @@ use crate::pool::Pool;
 use crate::pool::handle::{Handle, checkout, checkout_patiently, request, try_checkout};
 use crate::request::Request;
 use crate::shared::Home;
-use crate::sync::Arc;
+use crate::sync::{Arc, Caller};
 
 /// One endpoint of a pool. Cloning makes a second handle to it.
 ///
@@ -50,8 +50,9 @@ impl<C: Connector> Endpoint<C> {
     /// As [`Pool::get`], but for the name.
     #[doc(alias = "acquire")]
     #[inline(always)]
+    #[track_caller]
     pub fn get(&self) -> Result<PooledConn<C>, Error> {
-        checkout(&self.handle, Arc::clone(&self.home), None)
+        checkout(&self.handle, Arc::clone(&self.home), None, Caller::here())
     }
 
     /// Like [`get`](Endpoint::get), with a time-out of its own.
@@ -64,15 +65,17 @@ impl<C: Connector> Endpoint<C> {
     ///
     /// As [`get`](Endpoint::get).
     #[inline(always)]
+    #[track_caller]
     pub fn get_timeout(&self, timeout: Duration) -> Result<PooledConn<C>, Error> {
-        checkout(&self.handle, Arc::clone(&self.home), Some(timeout))
+        checkout(&self.handle, Arc::clone(&self.home), Some(timeout), Caller::here())
     }
 
     /// Checks out an idle connection, if there is one. Never waits, never connects. See
     /// [`Pool::try_get`].
     #[must_use]
+    #[track_caller]
     pub fn try_get(&self) -> Option<PooledConn<C>> {
-        try_checkout(&self.handle, Arc::clone(&self.home))
+        try_checkout(&self.handle, Arc::clone(&self.home), Caller::here())
     }
 
     /// Begins a checkout to be awaited later. See [`Pool::request`].
@@ -80,8 +83,9 @@ impl<C: Connector> Endpoint<C> {
     /// # Errors
     ///
     /// As [`Pool::request`], but for the name.
+    #[track_caller]
     pub fn request(&self) -> Result<Request<C>, Error> {
-        request(&self.handle, Arc::clone(&self.home))
+        request(&self.handle, Arc::clone(&self.home), Caller::here())
     }
 
     /// Gives this endpoint limits of its own, in place of those it had before.
@@ -176,8 +180,9 @@ impl<C: Connector> Endpoint<C> {
     }
 
     /// A checkout that no outage ends before its deadline.
+    #[track_caller]
     pub(crate) fn get_patiently(&self, timeout: Duration) -> Result<PooledConn<C>, Error> {
-        checkout_patiently(&self.handle, Arc::clone(&self.home), timeout)
+        checkout_patiently(&self.handle, Arc::clone(&self.home), timeout, Caller::here())
     }
 
     pub(crate) fn checkout_timeout(&self) -> Duration {

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::guard::PooledConn;
 use crate::request::Request;
 use crate::shared::{Home, Shared};
-use crate::sync::{self, Arc, Gate, OnceLock};
+use crate::sync::{self, Arc, Caller, Gate, OnceLock};
 
 /// What [`Pool`](super::Pool)s and [`Endpoint`](super::Endpoint)s hold. Its drop, with the last of
 /// them, closes the pool.
@@ -77,12 +77,13 @@ pub(super) fn checkout<C: Connector>(
     handle: &Handle<C>,
     home: Arc<Home<C>>,
     timeout: Option<Duration>,
+    caller: Caller,
 ) -> Result<PooledConn<C>, Error> {
-    match home.checkout_fast() {
+    match home.checkout_fast(caller) {
         Some(held) => Ok(PooledConn::new(held, home)),
         None => {
             let timeout = timeout.unwrap_or(home.shared.settings.checkout_timeout);
-            checkout_slow(handle, home, timeout, Manner::Eager)
+            checkout_slow(handle, home, timeout, Manner::Eager, caller)
         }
     }
 }
@@ -94,9 +95,10 @@ fn checkout_slow<C: Connector>(
     home: Arc<Home<C>>,
     timeout: Duration,
     manner: Manner,
+    caller: Caller,
 ) -> Result<PooledConn<C>, Error> {
     handle.start()?;
-    let held = home.checkout_slow(timeout, manner)?;
+    let held = home.checkout_slow(timeout, manner, caller)?;
     Ok(PooledConn::new(held, home))
 }
 
@@ -105,32 +107,35 @@ pub(super) fn checkout_patiently<C: Connector>(
     handle: &Handle<C>,
     home: Arc<Home<C>>,
     timeout: Duration,
+    caller: Caller,
 ) -> Result<PooledConn<C>, Error> {
-    match home.checkout_fast() {
+    match home.checkout_fast(caller) {
         Some(held) => Ok(PooledConn::new(held, home)),
-        None => checkout_slow(handle, home, timeout, Manner::Patient),
+        None => checkout_slow(handle, home, timeout, Manner::Patient, caller),
     }
 }
 
 pub(super) fn request<C: Connector>(
     handle: &Handle<C>,
     home: Arc<Home<C>>,
+    caller: Caller,
 ) -> Result<Request<C>, Error> {
     if sync::must_not_wait_for(home.shared.id) {
         return Err(Error::rejected().at(&home.label));
     }
-    if let Some(held) = home.checkout_fast() {
-        return Ok(Request::answered(home, held));
+    if let Some(held) = home.checkout_fast(caller) {
+        return Ok(Request::answered(home, held, caller));
     }
     handle.start()?;
-    Request::ask(home)
+    Request::ask(home, caller)
 }
 
 pub(super) fn try_checkout<C: Connector>(
     handle: &Handle<C>,
     home: Arc<Home<C>>,
+    caller: Caller,
 ) -> Option<PooledConn<C>> {
-    let slowly = || if handle.is_orphaned() { None } else { home.try_checkout() };
-    let held = home.checkout_fast().or_else(slowly)?;
+    let slowly = || if handle.is_orphaned() { None } else { home.try_checkout(caller) };
+    let held = home.checkout_fast(caller).or_else(slowly)?;
     Some(PooledConn::new(held, home))
 }

@@ -14,11 +14,13 @@ use crate::core::Stats;
 use crate::driver::{Driver, Resolver};
 use crate::error::Error;
 use crate::guard::PooledConn;
+use crate::holder::Holder;
 use crate::key::{Name, One};
 use crate::pool::handle::{Handle, checkout, request, try_checkout};
+use crate::report::{Report, Wait};
 use crate::request::Request;
 use crate::shared::Shared;
-use crate::sync::Arc;
+use crate::sync::{Arc, Caller};
 
 /// A pool of connections, to any number of endpoints. Cloning makes a second handle to it.
 ///
@@ -84,9 +86,10 @@ impl<C: Connector> Pool<C> {
     /// say); [`Closed`](crate::ErrorKind::Closed).
     #[doc(alias = "acquire")]
     #[inline(always)]
+    #[track_caller]
     pub fn get<N: Name<C::Key> + ?Sized>(&self, name: &N) -> Result<PooledConn<C>, Error> {
         let home = self.0.shared.find(name)?;
-        checkout(&self.0, home, None)
+        checkout(&self.0, home, None, Caller::here())
     }
 
     /// Like [`get`](Pool::get), with a time-out of its own.
@@ -99,13 +102,14 @@ impl<C: Connector> Pool<C> {
     ///
     /// As [`get`](Pool::get).
     #[inline(always)]
+    #[track_caller]
     pub fn get_timeout<N: Name<C::Key> + ?Sized>(
         &self,
         name: &N,
         timeout: Duration,
     ) -> Result<PooledConn<C>, Error> {
         let home = self.0.shared.find(name)?;
-        checkout(&self.0, home, Some(timeout))
+        checkout(&self.0, home, Some(timeout), Caller::here())
     }
 
     /// Checks out an idle connection, if there is one. Never waits, never connects.
@@ -116,12 +120,14 @@ impl<C: Connector> Pool<C> {
     /// # Errors
     ///
     /// [`Config`](crate::ErrorKind::Config) if the name makes no sense.
+    #[track_caller]
     pub fn try_get<N: Name<C::Key> + ?Sized>(
         &self,
         name: &N,
     ) -> Result<Option<PooledConn<C>>, Error> {
+        let caller = Caller::here();
         let home = self.0.shared.find_known(name)?;
-        Ok(home.and_then(|home| try_checkout(&self.0, home)))
+        Ok(home.and_then(|home| try_checkout(&self.0, home, caller)))
     }
 
     /// Begins a checkout to be awaited later, beside other things: see [`Request`].
@@ -135,9 +141,10 @@ impl<C: Connector> Pool<C> {
     /// [`Saturated`](crate::ErrorKind::Saturated), [`Rejected`](crate::ErrorKind::Rejected),
     /// [`Closed`](crate::ErrorKind::Closed), and [`Connect`](crate::ErrorKind::Connect) if an
     /// attempt failed a moment ago. Everything else arrives as the answer.
+    #[track_caller]
     pub fn request<N: Name<C::Key> + ?Sized>(&self, name: &N) -> Result<Request<C>, Error> {
         let home = self.0.shared.find(name)?;
-        request(&self.0, home)
+        request(&self.0, home, Caller::here())
     }
 
     /// A handle to one endpoint: saves looking up its name, and keeps the pool open.
@@ -162,6 +169,47 @@ impl<C: Connector> Pool<C> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.0.shared.stats(None)
+    }
+
+    /// Who has connections at this moment: where they were checked out, by which thread, and since
+    /// when; those first that have been out for longest.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = server.local_addr()?;
+    /// use warmline::Pool;
+    ///
+    /// let pool = Pool::tcp();
+    /// let conn = pool.get(&address)?;
+    /// for holder in pool.holders() {
+    ///     println!("{holder}"); // 127.0.0.1:…: out for 0.0ns, since src/main.rs:7:17 (thread main)
+    /// }
+    /// # assert_eq!(pool.holders()[0].endpoint(), address.to_string());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn holders(&self) -> Vec<Holder> {
+        self.0.shared.holders()
+    }
+
+    /// The latest checkouts that had to wait for 10 ms or longer, or in vain: 64 at the most, the
+    /// newest last.
+    #[must_use]
+    pub fn recent_waits(&self) -> Vec<Wait> {
+        self.0.shared.recent_waits()
+    }
+
+    /// How the pool does, on a page of plain text for whoever is on call: what to do, how things
+    /// stand, the settings beside what was observed, who has connections, recent errors and waits.
+    ///
+    /// It is gathered piece by piece, so that the pool's lock is never held for long; the pieces are
+    /// from different moments. A thousand endpoints with eight thousand connections take a few
+    /// milliseconds.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.0.shared.report()
     }
 
     /// Ends all connections: idle ones now, those in use when they come back. New ones take their
@@ -254,7 +302,7 @@ impl<C: Connector> Pool<C> {
             return Ok(());
         }
         let counts = self.stats().counts;
-        Err(Error::timeout("the connector's calls had not returned", counts, None))
+        Err(Error::timeout("the connector's calls had not returned", counts.into(), None))
     }
 }
 

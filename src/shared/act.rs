@@ -130,6 +130,11 @@ impl<C: Connector> Shared<C> {
                         hands.wake_reaper();
                     }
                 }
+                (Action::Suspect { holdings, at, .. }, home) => {
+                    if let Some(home) = home {
+                        self.tell_suspects(&home, holdings, at);
+                    }
+                }
                 (Action::Forget(failure), _) => self.forget_failure(failure),
                 (Action::Interrupt(_), _) => {} // above, before anything that takes longer
                 (Action::Connect { .. } | Action::Upkeep { .. }, None) => {

@@ -86,6 +86,7 @@ impl<C: Connector> Shared<C> {
             self.transact(|core, fx| core.finish_connect(home.place, token, result, now, fx));
         if let Some(failure) = failure {
             if is_news {
+                self.remember_failure(home, &failure, now.mono);
                 self.log_failure(home, &failure, now.mono);
             }
             self.forget_failure(failure);

@@ -10,7 +10,7 @@ use crate::core::Lease;
 use crate::observe::CloseReason;
 use crate::shared::act::Acting;
 use crate::shared::{Boxed, Held, Home, Since, Watched};
-use crate::sync::{self, Ordering};
+use crate::sync::{self, Caller, Ordering};
 
 /// Calls user code, off every lock; a panic becomes its message.
 pub(crate) fn guarded<R>(call: impl FnOnce() -> R) -> Result<R, String> {
@@ -46,9 +46,9 @@ enum Verdict {
 impl<C: Connector> Home<C> {
     /// An idle connection, on the fast path; `None` means that there is more to think about.
     #[inline(always)]
-    pub(crate) fn checkout_fast(&self) -> Option<Boxed<C>> {
+    pub(crate) fn checkout_fast(&self, caller: Caller) -> Option<Boxed<C>> {
         let wall = clock::wall();
-        let grant = self.shared.enter()?.core.checkout(self.place, wall)?;
+        let grant = self.shared.enter()?.core.checkout(self.place, wall, caller)?;
         let idle_for = grant.lease.idle_for;
         let held = Held::lend(grant);
         if self.shared.is_simple && idle_for < self.shared.probe_after {

@@ -6,6 +6,7 @@
 
 mod act;
 mod attempt;
+mod explain;
 mod forked;
 mod judge;
 mod names;
@@ -24,12 +25,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use crate::clock::{self, Deadline, Now};
+use crate::clock::{self, Deadline, Now, Stamp};
 use crate::config::{Caps, Settings};
 use crate::connector::{Connector, Plan, Watch, sealed};
 use crate::core::{Action, Closing, Core, Effects, Grant, Lease, Stats, Token, Upkeep};
 use crate::observe::{Closed, Connected, Observer};
 use crate::shared::act::Deeds;
+use crate::shared::explain::Memory;
 use crate::shared::names::Names;
 use crate::shared::seat::{Mailbox, Seat, send_answers};
 use crate::sync::{
@@ -71,6 +73,9 @@ pub(crate) struct Shared<C: Connector> {
     seats: Mutex<Vec<Seat<Boxed<C>>>>,
     observer: Option<Arc<dyn Observer>>,
     pub(crate) events_dropped: AtomicU64,
+    /// What happened of late, for reports.
+    memory: Memory,
+    made_at: Stamp,
     /// When it last warned that this machine or process runs short of something.
     warned_at: AtomicU64,
     /// The driver, from the first connect on. Weak: handles hold it, guards do not.
@@ -218,6 +223,8 @@ impl<C: Connector> Shared<C> {
             seats: Mutex::default(),
             observer,
             events_dropped: AtomicU64::new(0),
+            memory: Memory::default(),
+            made_at: clock::mono(),
             warned_at: AtomicU64::new(0),
             hands: OnceLock::new(),
             watcher: OnceLock::new(),
@@ -278,9 +285,9 @@ impl<C: Connector> Shared<C> {
                     state.closing += 1;
                     Some(closing.endpoint)
                 }
-                Action::Connect { endpoint, .. } | Action::Upkeep { endpoint, .. } => {
-                    Some(*endpoint)
-                }
+                Action::Connect { endpoint, .. }
+                | Action::Upkeep { endpoint, .. }
+                | Action::Suspect { endpoint, .. } => Some(*endpoint),
                 Action::Interrupt(token) => {
                     let duplicate = state.duplicates.remove(token);
                     deeds.interrupted.push((*token, duplicate));
@@ -343,13 +350,17 @@ impl<C: Connector> Shared<C> {
 
     pub(crate) fn stats(&self, home: Option<&Home<C>>) -> Stats {
         let Some(state) = self.enter() else { return Stats::default() };
-        let mut stats = match home {
+        let stats = match home {
             Some(home) => state.core.stats(home.place),
             None => state.core.stats_of_all(),
         };
         drop(state);
-        stats.events_dropped = self.events_dropped.load(Ordering::Relaxed);
-        stats
+        self.complete(stats)
+    }
+
+    /// Adds what is not counted in the core.
+    fn complete(&self, stats: Stats) -> Stats {
+        Stats { events_dropped: self.events_dropped.load(Ordering::Relaxed), ..stats }
     }
 
     /// Waiters that were told to look and have not looked yet.

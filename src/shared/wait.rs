@@ -8,7 +8,7 @@ use crate::core::{Answer, Grant, LookAgain, Manner, Outcome, RETRY_PAUSE, Refusa
 use crate::error::Error;
 use crate::shared::seat::{Desk, Mailbox, Seat};
 use crate::shared::{Boxed, Held, Home, Shared, Unfit};
-use crate::sync::{self, Arc};
+use crate::sync::{self, Arc, Caller};
 
 /// Seats kept for the next who must wait.
 const MOST_SEATS: usize = 64;
@@ -27,6 +27,7 @@ impl<C: Connector> Home<C> {
         &self,
         timeout: Duration,
         manner: Manner,
+        caller: Caller,
     ) -> Result<Boxed<C>, Error> {
         let shared = &*self.shared;
         if sync::must_not_wait_for(shared.id) {
@@ -35,14 +36,17 @@ impl<C: Connector> Home<C> {
         let began = clock::mono();
         let deadline = began.plus(timeout);
         let seat = shared.take_seat();
-        let mut terms = Terms { asked_at: None, deadline, manner };
-        let mut unfit = None;
+        let mut terms = Terms { asked_at: None, deadline, manner, caller };
+        let (mut unfit, mut ahead) = (None, None);
         let result = loop {
             let outcome = self.ask(terms, &seat.mailbox, unfit.take());
             terms.asked_at = Some(began);
             let granted = match outcome {
                 Outcome::Granted(grant) => Ok(grant),
-                Outcome::Queued(token) => self.wait(&seat, token, deadline),
+                Outcome::Queued(token, before) => {
+                    ahead.get_or_insert(before);
+                    self.wait(&seat, token, deadline)
+                }
                 Outcome::Refused(refusal) => Err(self.refused(refusal)),
             };
             match granted.map(|grant| self.inspect(Held::lend(grant))) {
@@ -53,6 +57,9 @@ impl<C: Connector> Home<C> {
             }
         };
         shared.put_back_seat(seat);
+        if ahead.is_some() {
+            self.note_wait(began, ahead, caller, result.as_ref());
+        }
         result
     }
 
@@ -60,18 +67,19 @@ impl<C: Connector> Home<C> {
     pub(crate) fn request(
         &self,
         desk: Arc<dyn Desk<Boxed<C>>>,
+        caller: Caller,
         asked_at: Option<Stamp>,
         mut unfit: Option<Unfit<C>>,
     ) -> Result<Asked<Boxed<C>>, Error> {
         let mailbox = Mailbox::Desk(desk);
-        let terms = Terms { asked_at, deadline: Stamp::MAX, manner: Manner::Request };
+        let terms = Terms { asked_at, deadline: Stamp::MAX, manner: Manner::Request, caller };
         loop {
             match self.ask(terms, &mailbox, unfit.take()) {
                 Outcome::Granted(grant) => match self.inspect(Held::lend(grant)) {
                     Ok(held) => return Ok(Asked::Granted(held)),
                     Err(of_no_use) => unfit = Some(of_no_use),
                 },
-                Outcome::Queued(token) => return Ok(Asked::Queued(token)),
+                Outcome::Queued(token, _) => return Ok(Asked::Queued(token)),
                 Outcome::Refused(refusal) => return Err(self.refused(refusal)),
             }
         }
@@ -116,10 +124,11 @@ impl<C: Connector> Home<C> {
     }
 
     /// A checkout that takes what is idle, or nothing.
-    pub(crate) fn try_checkout(&self) -> Option<Boxed<C>> {
+    pub(crate) fn try_checkout(&self, caller: Caller) -> Option<Boxed<C>> {
         loop {
             let now = Now::read();
-            let grant = self.shared.transact(|core, fx| core.try_checkout(self.place, now, fx))?;
+            let grant =
+                self.shared.transact(|core, fx| core.try_checkout(self.place, caller, now, fx))?;
             if let Some(held) = self.look(Held::lend(grant)) {
                 return Some(held);
             }
@@ -148,9 +157,10 @@ impl<C: Connector> Home<C> {
                     debug_assert!(answer.is_ok(), "bug: removed from the queue without an answer");
                     return answer.map_or_else(|_| Err(Error::closed()), |a| self.answered(a));
                 }
-                LookAgain::Expired(counts, failure) => {
-                    let what = if counts.is_paused { "paused" } else { "no connection came free" };
-                    return Err(Error::timeout(what, counts, failure));
+                LookAgain::Expired(situation, failure) => {
+                    let is_paused = situation.counts.is_paused;
+                    let what = if is_paused { "paused" } else { "no connection came free" };
+                    return Err(Error::timeout(what, situation, failure));
                 }
             }
         }
@@ -212,7 +222,7 @@ impl<C: Connector> Home<C> {
             Some((failure, age)) if age <= waited + RETRY_PAUSE => {
                 Error::connect(failure, Some(age), counts)
             }
-            failure => Error::timeout("no connection was opened", counts, failure),
+            failure => Error::timeout("no connection was opened", counts.into(), failure),
         };
         Err(error.at(&self.label).after(waited))
     }
@@ -241,6 +251,7 @@ impl<C: Connector> Shared<C> {
 
     /// Waits until the last connection of the closed pool has ended.
     pub(crate) fn await_end(&self, deadline: Deadline) -> Result<(), Error> {
+        let began = clock::mono();
         let seat = self.take_seat();
         let mut state = self.state.lock();
         let mut has_ended = state.core.await_end(&seat.mailbox) && state.has_ended();
@@ -254,7 +265,9 @@ impl<C: Connector> Shared<C> {
         if has_ended {
             return Ok(());
         }
-        let counts = self.stats(None).counts;
-        Err(Error::timeout("connections were still out", counts, None))
+        let now = Now::read();
+        let situation = self.state.lock().core.situation_of_all(now);
+        let waited = now.mono.since(began);
+        Err(Error::timeout("connections were still out", Box::new(situation), None).after(waited))
     }
 }

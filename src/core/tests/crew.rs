@@ -93,7 +93,7 @@ impl World {
     pub(super) fn take_up(&mut self, connect: Connecting, interruptible: bool) -> bool {
         let begins_in_loop = self.core.endpoints.at(connect.endpoint).begins_in_loop;
         let entry = self.core.entries.get(connect.token);
-        if begins_in_loop && entry.is_some_and(|entry| entry.timer.is_none()) {
+        if begins_in_loop && entry.is_some_and(|entry| entry.timer.at().is_none()) {
             self.start_in_loop(connect.token)
         } else {
             self.start(connect.token, interruptible)

@@ -39,10 +39,10 @@ fn while_one_is_in_use_waiters_wait_on_and_the_failure_becomes_the_source_of_the
     world.fails(connect, 3);
     assert!(world.replies.is_empty(), "one is in use and may come back");
     world.pass(40);
-    let Look::Expired(counts, Some((text, age))) = world.look(waiter) else {
+    let Look::Expired(situation, Some((text, age))) = world.look(waiter) else {
         panic!("its deadline has passed")
     };
-    assert_eq!((text.as_str(), age, counts.in_use), ("cause 3", millis(40), 1));
+    assert_eq!((text.as_str(), age, situation.counts.in_use), ("cause 3", millis(40), 1));
     world.give_back(held);
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::core::timers::Due;
+
 use super::world::{A, Mail, World, limits, millis, room_for};
 use crate::clock::Stamp;
 use crate::config::{Limits, Reuse};
@@ -24,7 +26,7 @@ fn used_until_it_retires(world: &mut World) -> Stamp {
     world.idle(A, 1);
     let born = world.now.mono;
     let index = world.core.entries.indexes().next().expect("it is there");
-    let retires_at = world.core.entries.at(index).retires_at.expect("it is mortal");
+    let retires_at = world.core.entries.at(index).retires_at.at().expect("it is mortal");
     while world.now.mono.plus(millis(1_000)) < retires_at {
         world.pass(1_000);
         let held = world.take(A);
@@ -104,7 +106,7 @@ fn nor_has_one_that_nobody_has_used_yet_or_that_is_about_to_be_idle_for_too_long
     world.connect_ok(A);
     world.cool(A, Mail(900));
     let entry = world.core.entries.iter().next().expect("it is there");
-    world.now.mono = entry.retires_at.expect("it is mortal");
+    world.now.mono = entry.retires_at.at().expect("it is mortal");
     world.reap();
     assert_eq!((world.counts(A).total(), world.connects.len()), (0, 0));
     let mut world = mortal(&Limits { idle_timeout: Some(millis(4_000)), ..limits() });
@@ -114,7 +116,7 @@ fn nor_has_one_that_nobody_has_used_yet_or_that_is_about_to_be_idle_for_too_long
     let held = world.take(A);
     world.give_back(held);
     let at = world.now.mono.plus(millis(3_000));
-    world.core.entries.at_mut(index).retires_at = Some(at);
+    world.core.entries.at_mut(index).retires_at = Due::new(Some(at));
     world.run(&mut |core, fx| core.set_timer(index, Some(at), fx));
     world.pass(3_000);
     world.reap();
@@ -162,7 +164,7 @@ fn two_that_are_kept_and_retire_together_each_have_a_successor() {
     let now = world.now;
     world.run(&mut |core, fx| core.keep(A, now, fx));
     (0..2).for_each(|_| _ = world.connect_ok(A));
-    let last = world.core.entries.iter().filter_map(|entry| entry.retires_at).max();
+    let last = world.core.entries.iter().filter_map(|entry| entry.retires_at.at()).max();
     let last = last.expect("they are mortal");
     world.now.mono = last;
     world.reap_with(&|_| true);
@@ -178,7 +180,7 @@ fn fifty_that_were_opened_together_retire_evenly() {
     let mut world = World::new(limits);
     world.is_checked = false;
     world.idle(A, 50);
-    let ends = world.core.entries.iter().map(|entry| entry.retires_at.expect("it is mortal"));
+    let ends = world.core.entries.iter().map(|entry| entry.retires_at.at().expect("it is mortal"));
     let mut ends: Vec<Stamp> = ends.collect();
     ends.sort_unstable();
     let within = |from: Stamp| {

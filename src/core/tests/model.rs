@@ -30,7 +30,7 @@ struct ModelConn {
     id: u32,
     endpoint: u32,
     /// When it came back, counted in returns; none while it is in use.
-    idle_since: Option<u64>,
+    since: Option<u64>,
     doomed: Option<CloseReason>,
 }
 
@@ -73,21 +73,21 @@ struct Model {
 
 impl Model {
     fn idle(&self, endpoint: u32) -> impl Iterator<Item = &ModelConn> {
-        self.conns.iter().filter(move |conn| conn.endpoint == endpoint && conn.idle_since.is_some())
+        self.conns.iter().filter(move |conn| conn.endpoint == endpoint && conn.since.is_some())
     }
 
     /// Which one a checkout takes.
     fn next_out(&self, endpoint: u32) -> Option<u32> {
         let found = match self.limits.reuse {
-            Reuse::Newest => self.idle(endpoint).max_by_key(|conn| conn.idle_since),
-            Reuse::Oldest => self.idle(endpoint).min_by_key(|conn| conn.idle_since),
+            Reuse::Newest => self.idle(endpoint).max_by_key(|conn| conn.since),
+            Reuse::Oldest => self.idle(endpoint).min_by_key(|conn| conn.since),
         };
         found.map(|conn| conn.id)
     }
 
     fn lend(&mut self, id: u32) {
         let conn = self.conns.iter_mut().find(|conn| conn.id == id).expect("it is idle");
-        conn.idle_since = None;
+        conn.since = None;
     }
 
     fn end(&mut self, id: u32, reason: CloseReason) {
@@ -96,7 +96,7 @@ impl Model {
     }
 
     fn has_room(&self, endpoint: u32) -> bool {
-        let idle = self.conns.iter().filter(|conn| conn.idle_since.is_some()).count();
+        let idle = self.conns.iter().filter(|conn| conn.since.is_some()).count();
         idle < self.limits.max_idle
             && self.idle(endpoint).count() < self.limits.max_idle_per_endpoint
     }
@@ -134,18 +134,18 @@ impl Model {
     fn rest(&mut self, id: u32, endpoint: u32) {
         self.returns += 1;
         let since = Some(self.returns);
-        self.conns.iter_mut().filter(|c| c.id == id).for_each(|c| c.idle_since = since);
+        self.conns.iter_mut().filter(|c| c.id == id).for_each(|c| c.since = since);
         if self.idle(endpoint).count() > self.limits.max_idle_per_endpoint {
-            let oldest = self.idle(endpoint).min_by_key(|conn| conn.idle_since).map(|c| c.id);
+            let oldest = self.idle(endpoint).min_by_key(|conn| conn.since).map(|c| c.id);
             self.end(oldest.expect("there is one too many"), CloseReason::Surplus);
         }
-        let idle = self.conns.iter().filter(|conn| conn.idle_since.is_some());
+        let idle = self.conns.iter().filter(|conn| conn.since.is_some());
         if idle.clone().count() > self.limits.max_idle {
             // Waiters come before caps: first one that nobody waits for.
             let is_awaited = |conn: &ModelConn| {
                 self.waiters.iter().any(|waiter| waiter.endpoint == conn.endpoint)
             };
-            let oldest = idle.min_by_key(|conn| (is_awaited(conn), conn.idle_since)).map(|c| c.id);
+            let oldest = idle.min_by_key(|conn| (is_awaited(conn), conn.since)).map(|c| c.id);
             self.end(oldest.expect("there is one too many"), CloseReason::Surplus);
         }
     }
@@ -162,7 +162,7 @@ impl Model {
         if attempt.is_evicted {
             return self.events.push(Event::Closed(id, CloseReason::Evicted));
         }
-        self.conns.push(ModelConn { id, endpoint, idle_since: None, doomed: None });
+        self.conns.push(ModelConn { id, endpoint, since: None, doomed: None });
         match self.oldest(endpoint, now) {
             Some(waiter) => self.granted(waiter.mail, id),
             None if !self.has_room(endpoint) => self.end(id, CloseReason::Surplus),
@@ -194,8 +194,8 @@ impl Model {
         }
         let is_awaited =
             |conn: &&ModelConn| self.waiters.iter().any(|waiter| waiter.endpoint == conn.endpoint);
-        let idle = self.conns.iter().filter(|conn| conn.idle_since.is_some());
-        let spare = idle.filter(|conn| !is_awaited(conn)).min_by_key(|conn| conn.idle_since);
+        let idle = self.conns.iter().filter(|conn| conn.since.is_some());
+        let spare = idle.filter(|conn| !is_awaited(conn)).min_by_key(|conn| conn.since);
         let Some(id) = spare.map(|conn| conn.id) else { return false };
         self.end(id, CloseReason::MadeRoom);
         true
@@ -208,7 +208,7 @@ impl Model {
         }
         let conn = self.conns.iter_mut().find(|conn| Some(conn.id) == id);
         let Some(conn) = conn else { return }; // it is gone
-        match (notice, conn.idle_since) {
+        match (notice, conn.since) {
             (Notice::HungUp, Some(_)) => self.end(id.unwrap_or(0), CloseReason::PeerClosed),
             (Notice::HungUp, None) => conn.doomed = Some(CloseReason::PeerClosed),
             (Notice::Stray, Some(_)) => self.end(id.unwrap_or(0), CloseReason::StrayBytes),

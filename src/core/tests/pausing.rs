@@ -57,7 +57,8 @@ fn who_waits_when_it_is_paused_gets_nothing_that_comes_and_leaves_at_its_deadlin
     assert_eq!(world.counts(A).idle, 2);
     assert!(matches!(world.look(waiter), Look::Waits));
     world.pass(40);
-    let Look::Expired(counts, _) = world.look(waiter) else { panic!("its deadline has passed") };
+    let Look::Expired(situation, _) = world.look(waiter) else { panic!("its deadline has passed") };
+    let counts = situation.counts;
     assert!(counts.is_paused);
 }
 

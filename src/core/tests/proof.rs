@@ -82,7 +82,7 @@ fn one_that_answered_is_where_it_was_and_has_been_idle_for_as_long() {
         let mut world = beating(limits);
         let tokens = world.idle(A, 3);
         let idle_since = |world: &World| {
-            let at = |token: &crate::core::Token| world.core.entries.at(token.index).idle_since;
+            let at = |token: &crate::core::Token| world.core.entries.at(token.index).since;
             tokens.iter().map(at).collect::<Vec<_>>()
         };
         let before = idle_since(&world);

@@ -3,11 +3,12 @@
 use super::world::{A, Held, World, limits, millis};
 use crate::config::{Caps, Limits};
 use crate::core::Grant;
+use crate::sync::Caller;
 
 /// A checkout that does not think.
 fn takes(world: &mut World) -> Option<Held> {
     let wall = world.now.wall;
-    let grant = world.run(&mut |core, _| core.checkout(A, wall));
+    let grant = world.run(&mut |core, _| core.checkout(A, wall, Caller::here()));
     grant.map(|Grant { conn, lease }| Held { endpoint: A, conn, lease })
 }
 

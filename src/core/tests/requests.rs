@@ -7,6 +7,7 @@ use crate::clock::Stamp;
 use crate::config::Limits;
 use crate::core::{Manner, Outcome, Refusal, Terms};
 use crate::observe::CloseReason;
+use crate::sync::Caller;
 
 /// One connection, in use, and nobody may open another; blocked callers may be overtaken for long.
 fn contended() -> (World, Held) {
@@ -36,9 +37,9 @@ fn patient(world: &mut World, endpoint: u32, timeout: u64) -> Mail {
 fn ask_again(world: &mut World, endpoint: u32, asked_at: Stamp, mail: Mail) -> Mail {
     let (now, deadline) = (world.now, world.now.mono.plus(millis(5_000)));
     let manner = Manner::Eager;
-    let terms = Terms { asked_at: Some(asked_at), deadline, manner };
+    let terms = Terms { asked_at: Some(asked_at), deadline, manner, caller: Caller::here() };
     let outcome = world.run(&mut |core, fx| core.checkout_or_wait(endpoint, now, terms, &mail, fx));
-    let Outcome::Queued(token) = outcome else { panic!("it need not wait: {outcome:?}") };
+    let Outcome::Queued(token, _) = outcome else { panic!("it need not wait: {outcome:?}") };
     world.waiting.insert(mail, Waiting { token, endpoint, deadline, manner });
     mail
 }
@@ -379,7 +380,7 @@ fn a_patient_one_leaves_at_its_deadline_with_the_last_failure() {
     let Look::Expired(counts, Some((text, age))) = world.look(waiter) else {
         panic!("its deadline has passed")
     };
-    assert_eq!((text.as_str(), counts.total()), ("cause 7", 0));
+    assert_eq!((text.as_str(), counts.counts.total()), ("cause 7", 0));
     assert!(age <= millis(50), "{age:?}");
 }
 

@@ -315,7 +315,7 @@ impl Script<'_> {
             }
             // It may have been, until a moment ago.
             let spared_for = now.wall.apart(place.spared_at);
-            let age = now.wall.apart(entry.idle_since).min(spared_for);
+            let age = now.wall.apart(entry.since).min(spared_for);
             let left = std::time::Duration::from_nanos(nanos(limit).saturating_sub(age));
             let by = now.mono.plus(left + millis(1));
             assert!(core.timers.look_at <= by, "one has {left:?} left and the reaper sleeps on");

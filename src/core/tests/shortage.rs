@@ -8,6 +8,7 @@ use crate::core::{Refusal, Token};
 use crate::error::{ConnectFailure, Failure, Phase};
 use crate::observe::CloseReason;
 use crate::sync::Arc;
+use crate::sync::Caller;
 
 /// An attempt of `endpoint` is taken up by the event loop, which finds no descriptor for it.
 fn runs_short(world: &mut World, endpoint: u32) {
@@ -315,7 +316,7 @@ fn a_checkout_makes_room_for_who_opens_ahead_of_need_elsewhere() {
     world.warm(A, 1, Mail(900));
     assert_eq!((world.core.warmth(A), world.connects.len()), ((0, true), 0));
     let wall = world.now.wall;
-    let fast = world.run(&mut |core, _| core.checkout(B, wall).is_some());
+    let fast = world.run(&mut |core, _| core.checkout(B, wall, Caller::here()).is_some());
     assert!(!fast, "there is more to think about");
     let held = world.take(B);
     assert_eq!(world.counts(A).connecting, 1);

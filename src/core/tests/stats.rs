@@ -1,31 +1,61 @@
 //! The snapshot that users see.
 
-use super::world::{A, B, World, limits, millis};
-use crate::config::Caps;
+use super::world::{A, B, Got, Held, World, limits, millis};
+use crate::config::{Caps, Limits};
 use crate::core::Stats;
-use crate::core::stats::Counters;
+use crate::core::stats::{Counters, Uses};
 use crate::error::Counts;
 use crate::observe::CloseReason;
 
-/// Counters that all differ, and are so many times as high as the lowest could be.
-fn counted(times: u64) -> Counters {
-    Counters {
-        checkouts: times,
-        opened: 2 * times,
-        failed: 3 * times,
-        timed_out: 4 * times,
-        refused: 5 * times,
-        detached: 6 * times,
-        called_off: 7 * times,
-        closed: std::array::from_fn(|at| (8 + at as u64) * times),
-    }
+#[test]
+fn what_happened_at_an_endpoint_stays_in_the_sum_when_it_is_forgotten() {
+    let mut world = World::new(limits());
+    let [one, other] = [A, B].map(|at| world.open(at, 1).remove(0));
+    world.give_back(one);
+    world.discard(other);
+    world.evict(A);
+    assert!(world.forget(A) && world.forget(B));
+    let stats = world.stats();
+    assert_eq!((stats.checkouts(), stats.opened(), stats.closed()), (2, 2, 2));
+    assert_eq!(stats.closed_for(CloseReason::Discarded), 1);
+    assert_eq!((stats.waits(), stats.most_in_use()), (2, 1));
 }
 
 #[test]
-fn each_count_of_one_endpoint_is_added_to_the_same_of_another() {
-    let mut sum = counted(100);
-    sum.add(&counted(1));
-    assert_eq!(format!("{sum:?}"), format!("{:?}", counted(101)));
+fn what_was_used_and_waited_for_is_summed_up() {
+    let mut world = World::with_endpoints(Limits { max_per_endpoint: 1, ..limits() }, 1);
+    let first = world.wait(A);
+    world.pass(30);
+    world.connect_ok(A);
+    let held = world.granted(first);
+    assert_eq!(world.stats().connect_time(), millis(30));
+    let second = world.wait(A);
+    world.pass(200);
+    world.give_back(held);
+    let held = world.granted(second);
+    world.pass(50);
+    assert_eq!(world.stats().use_time(), millis(200), "what is still in use is not in it");
+    world.give_back(held);
+    let stats = world.core.stats(A);
+    assert_eq!((stats.use_time(), stats.wait_time(), stats.waits()), (millis(250), millis(230), 2));
+    assert_eq!((stats.checkouts(), stats.reused(), stats.most_in_use()), (2, 1, 1));
+}
+
+#[test]
+fn a_request_that_was_not_received_was_no_use_of_a_fresh_connection() {
+    let mut world = World::with_endpoints(limits(), 1);
+    let request = world.request(A);
+    world.connect_ok(A);
+    let Got::Waits(mail) = request else { panic!("nothing was idle") };
+    let Held { lease, conn, .. } = world.granted(mail);
+    let now = world.now;
+    let mut conn = Some(conn);
+    world.run(&mut |core, fx| {
+        core.take_back(lease.token, conn.take().expect("once"), now, fx);
+    });
+    assert_eq!((world.stats().checkouts(), world.stats().reused()), (0, 0));
+    world.take(A);
+    assert_eq!((world.stats().checkouts(), world.stats().reused()), (1, 0));
 }
 
 #[test]
@@ -64,7 +94,7 @@ fn one_line_tells_how_it_stands_and_what_happened_so_far() {
     let mut stats = Stats {
         counts: Counts { in_use: 2, idle: 1, limit: 8, pool: (3, 8), ..Counts::default() },
         counters: Counters {
-            checkouts: 9,
+            uses: Uses { checkouts: 9, ..Uses::default() },
             opened: 3,
             failed: 5,
             timed_out: 6,

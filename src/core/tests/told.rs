@@ -101,7 +101,7 @@ fn lifetimes_end_all_over_their_last_quarter() {
     let last = world.now.mono.plus(lifetime);
     let mut ends = [0; 5];
     for entry in world.core.entries.iter() {
-        let early = last.since(entry.retires_at.expect("there is a limit"));
+        let early = last.since(entry.retires_at.at().expect("there is a limit"));
         ends[usize::try_from(early.as_millis() / 3_000).unwrap()] += 1;
     }
     let [last, ends @ ..] = ends;

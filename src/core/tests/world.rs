@@ -15,8 +15,9 @@ use crate::core::{
     Action, Answer, Core, Effects, Fate, Grant, Lease, LookAgain, Manner, Outcome, Refusal, Terms,
     Token, Upkeep,
 };
-use crate::error::Counts;
+use crate::error::Situation;
 use crate::observe::CloseReason;
+use crate::sync::Caller;
 
 pub(super) const A: u32 = 0;
 pub(super) const B: u32 = 1;
@@ -71,7 +72,7 @@ pub(super) enum Look {
     Granted(Held),
     Waits,
     /// With the text and the age of the last failure, if there was one.
-    Expired(Counts, Option<(String, Duration)>),
+    Expired(Box<Situation>, Option<(String, Duration)>),
     Answered(Reply),
 }
 
@@ -135,6 +136,10 @@ pub(super) struct World {
     pub(super) abandoned: Vec<Token>,
     /// Of what waited for a thread.
     pub(super) withdrawn: Vec<Token>,
+    /// Whom the reaper suspected: at which endpoint, and for how long they had been out.
+    pub(super) suspects: Vec<(u32, Vec<Duration>)>,
+    /// Who asks from now on.
+    pub(super) caller: Caller,
     pub(super) wakes: usize,
     /// False while a long script repeats what was checked before.
     pub(super) is_checked: bool,
@@ -157,6 +162,7 @@ pub(super) fn limits() -> Limits {
         waiting_follows: false,
         max_uses: u32::MAX,
         idle_timeout: None,
+        leak_warning: None,
         max_lifetime: None,
         connect_timeout: millis(3_000),
         check_interval: None,
@@ -213,6 +219,8 @@ impl World {
             interrupted: Vec::new(),
             abandoned: Vec::new(),
             withdrawn: Vec::new(),
+            suspects: Vec::new(),
+            caller: Caller::here(),
             wakes: 0,
             is_checked: true,
             live: Rc::default(),
@@ -286,6 +294,10 @@ impl World {
             Action::Interrupt(token) => self.interrupted.push(token),
             Action::Abandon(token) => self.abandoned.push(token),
             Action::Withdraw(token) => self.withdrawn.push(token),
+            Action::Suspect { endpoint, holdings, at } => {
+                let ages = holdings.iter().map(|holding| at.since(holding.since)).collect();
+                self.suspects.push((endpoint, ages));
+            }
             Action::WakeReaper => self.wakes += 1,
             Action::Forget(failure) => drop(failure),
         }
@@ -330,18 +342,18 @@ impl World {
     }
 
     pub(super) fn ask_for(&mut self, endpoint: u32, timeout: Duration, manner: Manner) -> Got {
-        let now = self.now;
-        if let Some(grant) = self.run(&mut |core, _| core.checkout(endpoint, now.wall)) {
+        let (now, caller) = (self.now, self.caller);
+        if let Some(grant) = self.run(&mut |core, _| core.checkout(endpoint, now.wall, caller)) {
             return Got::Conn(held(endpoint, grant));
         }
         let (mail, deadline) = (Mail(self.next), now.mono.plus(timeout));
         self.next += 1;
-        let terms = Terms { asked_at: None, deadline, manner };
+        let terms = Terms { asked_at: None, deadline, manner, caller };
         let outcome =
             self.run(&mut |core, fx| core.checkout_or_wait(endpoint, now, terms, &mail, fx));
         match outcome {
             Outcome::Granted(grant) => Got::Conn(held(endpoint, grant)),
-            Outcome::Queued(token) => {
+            Outcome::Queued(token, _) => {
                 self.waiting.insert(mail, Waiting { token, endpoint, deadline, manner });
                 Got::Waits(mail)
             }
@@ -377,8 +389,8 @@ impl World {
     }
 
     pub(super) fn try_get(&mut self, endpoint: u32) -> Option<Held> {
-        let now = self.now;
-        let grant = self.run(&mut |core, fx| core.try_checkout(endpoint, now, fx));
+        let (now, caller) = (self.now, self.caller);
+        let grant = self.run(&mut |core, fx| core.try_checkout(endpoint, caller, now, fx));
         grant.map(|grant| held(endpoint, grant))
     }
 
@@ -396,9 +408,9 @@ impl World {
                 Look::Granted(held(waiting.endpoint, grant))
             }
             LookAgain::Waiting => Look::Waits,
-            LookAgain::Expired(counts, failure) => {
+            LookAgain::Expired(situation, failure) => {
                 self.waiting.remove(&mail);
-                Look::Expired(counts, failure.map(|(why, age)| (why.cause.to_string(), age)))
+                Look::Expired(situation, failure.map(|(why, age)| (why.cause.to_string(), age)))
             }
         }
     }

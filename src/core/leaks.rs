@@ -1,0 +1,126 @@
+//! Connections that are out for suspiciously long.
+//!
+//! The fast path knows nothing of it. While nobody watches an endpoint, its checkouts take the slow
+//! path, and the first begins the watch; it ends at a look that finds nothing in use and nothing
+//! used since the last.
+
+use std::time::Duration;
+
+use crate::clock::{Now, Stamp, nanos};
+use crate::core::Core;
+use crate::core::effects::{Action, Effects};
+use crate::core::entry::State;
+use crate::holder::Holding;
+
+/// A wall clock that has moved on by so much more than the other: the machine has slept, or
+/// somebody has set it.
+const JUMP: Duration = Duration::from_secs(1);
+
+/// The watch for leaks.
+#[derive(Debug)]
+pub(crate) struct LeakWatch {
+    /// When the last look was, by both clocks.
+    last: Now,
+    /// When the next is, if anything is watched.
+    next: Option<Stamp>,
+}
+
+impl LeakWatch {
+    pub(crate) const fn new() -> Self {
+        Self { last: Now { wall: Stamp::ZERO, mono: Stamp::ZERO }, next: None }
+    }
+
+    /// When the reaper must look.
+    pub(crate) fn next(&self) -> Stamp {
+        self.next.unwrap_or(Stamp::MAX)
+    }
+}
+
+impl<T, W: Clone + PartialEq> Core<T, W> {
+    /// A checkout of this endpoint may be one that never comes back.
+    pub(crate) fn watch_for_leaks(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+        let Some(leak_after) = self.limits.leak_warning else { return };
+        if !self.endpoints.at(endpoint).is_leak_watched {
+            self.endpoints.at_mut(endpoint).is_leak_watched = true;
+            self.note_care(endpoint);
+        }
+        if self.leaks.next.is_none() {
+            let at = now.mono.plus(leak_after);
+            self.leaks = LeakWatch { last: now, next: Some(at) };
+            self.look_by(at, fx);
+        }
+    }
+
+    /// Looks for what has been out for too long since the last look, if it is time.
+    pub(crate) fn look_for_leaks(&mut self, now: Now, fx: &mut Effects<T, W>) {
+        let is_due = self.leaks.next.is_some_and(|at| at <= now.mono);
+        let Some(leak_after) = self.limits.leak_warning.filter(|_| is_due) else { return };
+        self.forgive_jump(now);
+        let (limit, last) = (nanos(leak_after), self.leaks.last.wall);
+        let mut soonest = leak_after;
+        let mut suspects: Vec<(u32, Holding)> = Vec::new();
+        for entry in self.entries.iter() {
+            let Some(holding) = entry.holding() else { continue };
+            let held = entry.used(now.wall);
+            let was_told = last.since(holding.since) >= leak_after;
+            if held < limit {
+                soonest = soonest.min(Duration::from_nanos(limit - held));
+            } else if !was_told {
+                suspects.push((entry.endpoint, holding));
+            }
+        }
+        suspects.sort_by_key(|(endpoint, holding)| (*endpoint, holding.since));
+        for together in suspects.chunk_by(|one, other| one.0 == other.0) {
+            let Some(&(endpoint, _)) = together.first() else { continue };
+            let count = together.len() as u64;
+            self.tally(endpoint, |counters| counters.suspected += count);
+            let holdings = together.iter().map(|(_, holding)| *holding).collect();
+            fx.act(Action::Suspect { endpoint, holdings, at: now.wall });
+        }
+        let goes_on = self.end_watches();
+        // Clocks tick: a look that comes a little early would find nothing.
+        let pause = soonest.max(Duration::from_millis(10));
+        self.leaks = LeakWatch { last: now, next: goes_on.then(|| now.mono.plus(pause)) };
+    }
+
+    /// Ends the watch of endpoints where nothing is in use nor was used since the last look. False
+    /// if none is watched any more.
+    fn end_watches(&mut self) -> bool {
+        let mut goes_on = false;
+        let endpoints: Vec<u32> = self.endpoints.indexes().collect();
+        for endpoint in endpoints {
+            let place = self.endpoints.at_mut(endpoint);
+            let was_used = place.checkouts != place.leak_checkouts;
+            place.leak_checkouts = place.checkouts;
+            if !place.is_leak_watched {
+                continue;
+            }
+            place.is_leak_watched = place.in_use > 0 || was_used;
+            goes_on |= place.is_leak_watched;
+            self.note_care(endpoint);
+        }
+        goes_on
+    }
+
+    /// What passed while the machine slept is nobody's fault.
+    fn forgive_jump(&mut self, now: Now) {
+        let passed = now.mono.since(self.leaks.last.mono);
+        let jump = now.wall.since(self.leaks.last.wall).saturating_sub(passed);
+        if jump < JUMP {
+            return;
+        }
+        let in_use: Vec<u32> = self.entries.indexes().collect();
+        for index in in_use {
+            let entry = self.entries.at_mut(index);
+            if entry.state == State::InUse {
+                entry.since = entry.since.plus(jump).min(now.wall);
+            }
+        }
+        self.leaks.last.wall = self.leaks.last.wall.plus(jump);
+    }
+
+    /// An endpoint that nobody watches, though leaks are to be warned of.
+    pub(crate) fn awaits_leak_watch(&self, endpoint: u32) -> bool {
+        self.limits.leak_warning.is_some() && !self.endpoints.at(endpoint).is_leak_watched
+    }
+}

@@ -1,0 +1,325 @@
+//! What a pool remembers to explain itself by, and the gathering of reports.
+
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::clock::{self, Now, Stamp};
+use crate::connector::Connector;
+use crate::core::{Sight, Stats};
+use crate::error::{ConnectFailure, Error, Failure, Phase, Verdict};
+use crate::holder::{Holder, Holding, Holdings};
+use crate::report::{End, MOST_ROWS, RecentError, Report, Row, Wait};
+use crate::shared::{Boxed, Home, Shared, State, drop_guarded, guarded};
+use crate::sync::{Arc, Caller, Mutex, MutexGuard, Weak};
+
+/// Waits that are remembered.
+const MOST_WAITS: usize = 64;
+/// Kinds of errors, by endpoint, that are remembered.
+const MOST_ERRORS: usize = 32;
+/// The text of an error that comes again and again is made anew no more often.
+const SAME_TEXT: Duration = Duration::from_secs(1);
+/// Endpoints, or entries, that are looked at while the lock is held once.
+const ENDPOINTS_AT_ONCE: u32 = 32;
+const ENTRIES_AT_ONCE: u32 = 1024;
+
+type Site = &'static std::panic::Location<'static>;
+
+/// What happened of late.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    waits: Mutex<VecDeque<Wait>>,
+    errors: Mutex<VecDeque<(Failure, Phase, RecentError)>>,
+    /// Lines of the program that were warned of, when, and how many suspects since.
+    leaks: Mutex<Vec<(Site, Stamp, usize)>>,
+}
+
+impl Memory {
+    fn note_wait(&self, wait: Wait) {
+        let mut waits = self.waits.lock();
+        let oldest = if waits.len() >= MOST_WAITS { waits.pop_front() } else { None };
+        waits.push_back(wait);
+        drop(waits);
+        drop(oldest);
+    }
+
+    /// True if a line of the program may be warned of now; then, how many suspects there were since
+    /// the last time beside these.
+    fn may_warn_of(
+        &self,
+        site: Site,
+        count: usize,
+        now: Stamp,
+        interval: Duration,
+    ) -> Option<usize> {
+        let mut leaks = self.leaks.lock();
+        let Some((_, last, held_back)) = leaks.iter_mut().find(|known| known.0 == site) else {
+            leaks.push((site, now, 0));
+            return Some(0);
+        };
+        if now.since(*last) < interval {
+            *held_back += count;
+            return None;
+        }
+        *last = now;
+        Some(std::mem::take(held_back))
+    }
+
+    /// Notes that an attempt failed; the text is asked for only if it is not known.
+    fn note_error(
+        &self,
+        endpoint: &Arc<str>,
+        failure: &ConnectFailure,
+        now: Stamp,
+        text: impl FnOnce() -> String,
+    ) {
+        let (class, phase) = (failure.failure, failure.phase);
+        let mut errors = self.errors.lock();
+        let is_it = |known: &(Failure, Phase, RecentError)| {
+            (known.0, known.1) == (class, phase) && known.2.endpoint == *endpoint
+        };
+        let known = errors.iter().position(is_it).and_then(|at| errors.remove(at));
+        if let Some((_, _, mut error)) = known {
+            error.count += 1;
+            let is_same = now.since(error.last) < SAME_TEXT;
+            error.last = now;
+            if is_same {
+                errors.push_back((class, phase, error));
+                return;
+            }
+            drop(errors);
+            error.text = text(); // may be somebody else's code
+            self.push_error((class, phase, error));
+            return;
+        }
+        drop(errors);
+        let endpoint = Arc::clone(endpoint);
+        let error = RecentError { endpoint, text: text(), count: 1, last: now };
+        self.push_error((class, phase, error));
+    }
+
+    fn push_error(&self, error: (Failure, Phase, RecentError)) {
+        let mut errors = self.errors.lock();
+        let oldest = if errors.len() >= MOST_ERRORS { errors.pop_front() } else { None };
+        errors.push_back(error);
+        drop(errors);
+        drop(oldest);
+    }
+}
+
+impl<C: Connector> Home<C> {
+    /// Notes how a wait has ended, if it was long or in vain.
+    pub(crate) fn note_wait(
+        &self,
+        began: Stamp,
+        ahead: Option<usize>,
+        caller: Caller,
+        result: Result<&Boxed<C>, &Error>,
+    ) {
+        let at = clock::mono();
+        let waited = at.since(began);
+        let end = match result {
+            Ok(_) if waited < Wait::LEAST => return,
+            Ok(held) if held.lease.uses == 0 => End::Opened,
+            Ok(_) => End::Returned,
+            Err(error) => End::Failed(error.kind(), error.verdict()),
+        };
+        let endpoint = Arc::clone(&self.label);
+        self.shared.memory.note_wait(Wait { endpoint, at, waited, ahead, caller, end });
+    }
+}
+
+impl<C: Connector> Shared<C> {
+    /// Connections have been out for suspiciously long: a warning for each line of the program, as
+    /// often as `leak_warning` says.
+    pub(super) fn tell_suspects(&self, home: &Home<C>, all: Vec<Holding>, at: Stamp) {
+        let interval = self.settings.limits.leak_warning.unwrap_or_default();
+        let now = clock::mono();
+        for group in (Holdings { all, at }).groups() {
+            let Some(held_back) = self.memory.may_warn_of(group.site, group.count, now, interval)
+            else {
+                continue;
+            };
+            log::warn!("{home}: suspected leak: {group}");
+            if held_back > 0 {
+                log::warn!("{home}: and {held_back} more since the last warning of that line");
+            }
+        }
+    }
+
+    /// Notes that an attempt failed, for reports.
+    pub(super) fn remember_failure(&self, home: &Home<C>, failure: &ConnectFailure, now: Stamp) {
+        let text = || guarded(|| failure.to_string()).unwrap_or_else(|panic| panic);
+        self.memory.note_error(&home.label, failure, now, text);
+    }
+
+    /// Waits of late, the newest last.
+    pub(crate) fn recent_waits(&self) -> Vec<Wait> {
+        if self.is_orphaned() {
+            return Vec::new(); // whoever had the lock was not forked
+        }
+        let waits = self.memory.waits.lock();
+        waits.iter().cloned().collect()
+    }
+
+    /// Errors of late, the newest first.
+    fn recent_errors(&self) -> Vec<RecentError> {
+        if self.is_orphaned() {
+            return Vec::new();
+        }
+        let errors = self.memory.errors.lock();
+        errors.iter().rev().map(|(_, _, error)| error.clone()).collect()
+    }
+
+    /// Who has connections, those first that have had them for longest.
+    pub(crate) fn holders(&self) -> Vec<Holder> {
+        let mut watch = Stopwatch::default();
+        let (found, at) = self.gather_holdings(&mut watch);
+        let holdings = Holdings { all: Vec::new(), at };
+        let mut holders: Vec<Holder> = Vec::with_capacity(found.len());
+        let mut homes = Vec::new();
+        for chunk in found.chunks(ENTRIES_AT_ONCE as usize) {
+            let Some(state) = watch.lock(self) else { break };
+            for (place, _) in chunk {
+                // One that was forgotten meanwhile has none.
+                homes.push(state.homes.get(place).and_then(Weak::upgrade));
+            }
+            watch.unlock(state);
+        }
+        for ((_, holding), home) in found.iter().zip(homes) {
+            let Some(home) = home else { continue };
+            let held = holdings.held(holding);
+            holders.push(Holder::new(Arc::clone(&home.label), holding.caller, held));
+            drop_guarded(home);
+        }
+        holders
+    }
+
+    /// Everything about the pool that fits on a page.
+    pub(crate) fn report(&self) -> Report {
+        let mut watch = Stopwatch::default();
+        let now = Now::read();
+        let (mut rows, endpoints) = self.gather_rows(now, &mut watch);
+        rows.sort_by_key(|row| Reverse(row.urgency()));
+        rows.truncate(MOST_ROWS);
+        rows.iter_mut().for_each(|row| row.trouble = self.gather_trouble(row, now, &mut watch));
+        let (found, at) = self.gather_holdings(&mut watch);
+        let all = found.into_iter().map(|(_, holding)| holding).collect();
+        let holders = Holdings { all, at }.groups();
+        let (stats, is_closed) = match watch.lock(self) {
+            Some(state) => {
+                let seen = (state.core.stats_of_all(), state.core.is_closed());
+                watch.unlock(state);
+                seen
+            }
+            None => (Stats::default(), true),
+        };
+        let errors = self.recent_errors();
+        Report {
+            settings: self.settings.clone(),
+            age: now.mono.since(self.made_at),
+            at: now.mono,
+            stats: self.complete(stats),
+            is_closed,
+            rows,
+            endpoints,
+            holders,
+            errors,
+            waits: self.recent_waits(),
+            lock_held: watch.longest,
+        }
+    }
+
+    fn gather_rows(&self, now: Now, watch: &mut Stopwatch) -> (Vec<Row>, usize) {
+        let (mut rows, mut count, mut from) = (Vec::new(), 0, 0);
+        loop {
+            let Some(mut state) = watch.lock(self) else { break };
+            let end = state.core.end_of_endpoints();
+            let upto = end.min(from + ENDPOINTS_AT_ONCE);
+            let mut seen = Vec::new();
+            for place in from..upto {
+                let Some(sight) = state.core.sight(place, now) else { continue };
+                let home = state.homes.get(&place).and_then(Weak::upgrade);
+                seen.push((place, home, sight));
+            }
+            watch.unlock(state);
+            count += seen.len();
+            for (place, home, sight) in seen {
+                let Some(home) = home else { continue };
+                let Sight { stats, caps, load, needed, is_out } = sight;
+                let endpoint = Arc::clone(&home.label);
+                drop_guarded(home);
+                let trouble = None;
+                rows.push(Row { endpoint, place, stats, caps, load, needed, is_out, trouble });
+            }
+            // As many as are told of, and then some: more need not be kept.
+            if rows.len() > 8 * MOST_ROWS {
+                rows.sort_by_key(|row| Reverse(row.urgency()));
+                rows.truncate(MOST_ROWS);
+            }
+            from = upto;
+            if from >= end {
+                break;
+            }
+        }
+        (rows, count)
+    }
+
+    /// Why somebody waits at an endpoint, if anybody does.
+    fn gather_trouble(
+        &self,
+        row: &Row,
+        now: Now,
+        watch: &mut Stopwatch,
+    ) -> Option<(Duration, Option<Verdict>)> {
+        let mut state = watch.lock(self)?;
+        let trouble = state.core.trouble(row.place, now);
+        watch.unlock(state);
+        let (waited, situation, failure) = trouble?;
+        let verdict = situation.judge(waited, failure.as_ref());
+        if let Some((failure, _)) = failure {
+            self.forget_failure(failure);
+        }
+        Some((waited, verdict))
+    }
+
+    /// Who has connections, with the place of the endpoint, and when that was seen.
+    fn gather_holdings(&self, watch: &mut Stopwatch) -> (Vec<(u32, Holding)>, Stamp) {
+        let (mut found, mut from) = (Vec::new(), 0);
+        while let Some(state) = watch.lock(self) {
+            let end = state.core.end_of_entries();
+            state.core.holdings_among(from..end.min(from + ENTRIES_AT_ONCE), &mut found);
+            watch.unlock(state);
+            from += ENTRIES_AT_ONCE;
+            if from >= end {
+                break;
+            }
+        }
+        found.sort_by_key(|(_, holding)| holding.since);
+        (found, clock::wall())
+    }
+}
+
+/// Knows for how long the lock was held.
+#[derive(Debug, Default)]
+struct Stopwatch {
+    began: Stamp,
+    longest: Duration,
+}
+
+impl Stopwatch {
+    fn lock<'s, C: Connector>(
+        &mut self,
+        shared: &'s Shared<C>,
+    ) -> Option<MutexGuard<'s, State<C>>> {
+        let state = shared.enter()?;
+        self.began = clock::mono();
+        Some(state)
+    }
+
+    fn unlock<C: Connector>(&mut self, state: MutexGuard<'_, State<C>>) {
+        let held = clock::mono().since(self.began);
+        drop(state);
+        self.longest = self.longest.max(held);
+    }
+}
