@@ -278,6 +278,10 @@ pub use crate::sync::crossbeam_channel;
 pub mod _docs {
     #[doc = include_str!("docs/architecture.md")]
     pub mod architecture {}
+    #[doc = include_str!("docs/tuning.md")]
+    pub mod tuning {}
+    #[doc = include_str!("docs/coming_from.md")]
+    pub mod coming_from {}
 }
 
 /// The README's examples are tests.

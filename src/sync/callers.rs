@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::sync::{next_number, thread_local};
-use crate::sys::HashMap;
+use std::collections::HashMap;
 
 /// A line of the program, and the thread that came along it.
 #[derive(Clone, Copy, Debug)]
