@@ -186,14 +186,41 @@
 //!
 //! | level | what appears |
 //! |---|---|
-//! | error | a connector, an observer, or the drop of a key or an error panicked; a thread of the driver did, which is a bug here, and goes on; the event loop cannot go on: connects fail from then on, and idle connections are looked at before reuse only |
-//! | warn | no further thread could be started; this machine or process ran out of what a connection needs (once a second at the most) |
-//! | info | nothing |
+//! | error | a connector, an observer, or the drop of a key or an error panicked (once a second and pool at the most, the others at debug); a thread of the driver did, which is a bug here, and goes on; the event loop cannot go on: connects fail from then on, and idle connections are looked at before reuse only |
+//! | warn | an attempt failed, and an endpoint is left without a connection; the first connection after that; this machine or process ran out of what a connection needs (of these three, one a second and pool at the most); connections are out for longer than [`leak_warning`](Builder::leak_warning) (one as often as that for each line of the program); no further thread could be started; the reaper was kept from running for seconds |
+//! | info | the machine slept, or its clock was set |
 //! | debug | each connection opened and closed, with its reason; each failed attempt, check and settling; what could not be watched |
 //! | trace | what could not be taken off the watch, its client having closed it |
 //!
-//! No bytes of an exchange are logged. Endpoints appear as their key displays itself, and failures
-//! with the text of the connector's own error: keep secrets out of both.
+//! In an outage that makes two warnings for an endpoint, one when it begins and one when it is
+//! over; failed attempts, of which at most twenty a second begin, are at debug. What is held back
+//! is counted, and the next one says how many there were.
+//!
+//! A record is a sentence that says it all. Loggers that take key-values get the parts as well:
+//!
+//! | key | of which records | what it is |
+//! |---|---|---|
+//! | `pool`, `endpoint` | those about one | [name](Builder::name) of the pool; label of the endpoint |
+//! | `took_ms` | connection opened, attempt failed | how long that took |
+//! | `failure`, `phase`, `cause` | attempt failed | [`Failure`], [`Phase`] and the error in words |
+//! | `outage_ms`, `attempts` | first connection after an outage | how long it was, and how many attempts had failed |
+//! | `reason`, `age_ms` | connection closed, check or settling failed (no age) | [`CloseReason`] in words; how old it was |
+//! | `error` | check or settling failed; what the system refused | the error in words |
+//! | `panic` | panics of user code | the message |
+//! | `site`, `count`, `held_ms` | suspected leak | the line of the program that checked them out, how many, the first of them for how long |
+//! | `held_back` | those that may not come too often | how many others there were since the last one |
+//! | `late_ms`, `slept_ms` | the reaper was late; the machine slept | for how long |
+//!
+//! # Secrets
+//!
+//! No bytes of an exchange are shown anywhere. An endpoint's label, in the log, in errors and in
+//! what observers are told, is its key as it displays itself, with `***` in the place of what looks
+//! like a secret: `postgres://user:***@host`, `password=***`, `?api_key=***`. The same is done to the
+//! text of a connector's error, to the message of a panic, and to the name of a pool; all but the
+//! last are put on one line. It is done by the look of a text, and so is no licence to put secrets
+//! there: a key called `x`, say, tells nobody that its value is one. Two keys that differ in a secret
+//! alone look the same and are two endpoints. An error's [`source`](std::error::Error::source) beyond the failed attempt is the
+//! connector's own, as it came, and [`Endpoint::key`] the key itself.
 //!
 //! # Stability and minimum Rust version
 //!
@@ -213,6 +240,7 @@ mod sync;
 mod sys;
 
 mod clock;
+mod redact;
 
 mod holder;
 

@@ -70,7 +70,8 @@ pub(crate) mod sealed {
 /// # Ok::<(), warmline::Error>(())
 /// ```
 pub trait Connector: Send + Sync + 'static {
-    /// What tells endpoints apart. Connections of equal keys are interchangeable.
+    /// What tells endpoints apart. Connections of equal keys are interchangeable. People see an
+    /// endpoint as its key displays itself, but for [secrets](crate#secrets).
     type Key: Clone + Eq + Hash + fmt::Debug + fmt::Display + Send + Sync + 'static;
     /// What users get. The pool never shares one between threads, so `Sync` is not asked for.
     type Conn: Send + 'static;

@@ -172,6 +172,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.budget.waiting > 0
     }
 
+    /// Nothing is open there, and the last attempt failed.
+    pub(crate) fn is_out(&self, endpoint: u32) -> bool {
+        self.endpoints.at(endpoint).is_out()
+    }
+
     pub(crate) fn counts(&self, endpoint: u32) -> Counts {
         let place = self.endpoints.at(endpoint);
         Counts {

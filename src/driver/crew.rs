@@ -249,7 +249,7 @@ impl Inner {
     fn is_left_short(&self, error: &io::Error) -> bool {
         let is_known = self.is_refused.swap(true, Ordering::Relaxed);
         let level = if is_known { log::Level::Debug } else { log::Level::Warn };
-        log::log!(level, "could not start a thread of the crew: {error}");
+        log::log!(level, error:% = error; "could not start a thread of the crew: {error}");
         let mut state = self.state.lock();
         state.threads -= 1;
         state.starting -= 1;

@@ -225,7 +225,7 @@ impl<C: Connector> Attempt<C> {
         // Before anybody can reach it.
         if let Err(panic) = home.shared.watch(self.token, &mut held) {
             if let Err(panic) = guarded(|| drop(held)) {
-                log::error!("{home}: the drop of a connection panicked: {panic}");
+                home.note_panic("the drop of a connection panicked", &panic);
             }
             self.panicked(&panic);
             return;

@@ -90,7 +90,7 @@ impl EventLoop {
 
     fn wake(&self) {
         if let Err(error) = self.waker.wake() {
-            log::error!("could not wake the event loop: {error}");
+            log::error!(error:% = error; "could not wake the event loop: {error}");
         }
     }
 
@@ -101,7 +101,7 @@ impl EventLoop {
         survives(|| {
             while !stop.load(Ordering::Acquire) {
                 if let Err(error) = self.turn(&mut poll, &mut events, &mut work, crew) {
-                    log::error!("the event loop cannot go on: {error}");
+                    log::error!(error:% = error; "the event loop cannot go on: {error}");
                     break;
                 }
             }

@@ -39,7 +39,7 @@ impl Flight {
 
     pub(crate) fn deregister(&mut self, registry: &mio::Registry) {
         if let Err(error) = registry.deregister(&mut self.stream) {
-            log::debug!("could not deregister a socket: {error}");
+            log::debug!(error:% = error; "could not deregister a socket: {error}");
         }
     }
 

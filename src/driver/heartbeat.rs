@@ -12,7 +12,7 @@ use crate::core::{Cut, Slab, Token};
 use crate::driver::Tie;
 use crate::driver::connects::Key;
 use crate::observe::CloseReason;
-use crate::shared::{Boxed, Home, Watched, guarded};
+use crate::shared::{Boxed, Home, Watched, guarded, note, note_panic};
 use crate::sync::Arc;
 use crate::sys::{self, HashMap, Peek, mio};
 
@@ -136,7 +136,7 @@ impl<C: Connector> Beat<C> {
             Ok(sent) if sent == question.len() => Ok(true),
             Ok(_) => Err(CloseReason::CheckFailed), // an idle one whose peer does not read
             Err(error) => {
-                log::debug!("{home}: could not send a heartbeat: {error}");
+                note!(Debug, home, error:% = error; "could not send a heartbeat: {error}");
                 Err(CloseReason::CheckFailed)
             }
         }
@@ -184,7 +184,7 @@ impl<C: Connector> Beat<C> {
         let looked = guarded(|| {
             if let Watch::Socket(fd) = shared.connector.watch(&conn.conn) {
                 if let Err(error) = sys::unwatch(registry, sys::number(fd)) {
-                    log::debug!("could not deregister a connection: {error}");
+                    log::debug!(error:% = error; "could not deregister a connection: {error}");
                 }
             }
         });
@@ -197,7 +197,7 @@ impl<C: Connector> Beat<C> {
     fn finish(&mut self, verdict: Result<(), CloseReason>) {
         let Some((home, conn)) = self.asked.take() else { return };
         if let Err(reason) = verdict {
-            log::debug!("{home}: a heartbeat ended a connection: {reason}");
+            note!(Debug, &home, reason:% = reason; "a heartbeat ended a connection: {reason}");
         }
         home.shared.finish_upkeep(&home, self.token, Some(conn), verdict);
         self.tie.let_go_of(home);
@@ -207,7 +207,7 @@ impl<C: Connector> Beat<C> {
 /// Runs what may be somebody else's code; its panic ends the connection.
 fn judge(act: impl FnOnce() -> Result<bool, CloseReason>) -> Result<bool, CloseReason> {
     guarded(act).unwrap_or_else(|panic| {
-        log::error!("a heartbeat panicked: {panic}");
+        note_panic("a heartbeat panicked", &panic);
         Err(CloseReason::ConnectorPanicked)
     })
 }

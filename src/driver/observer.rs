@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::observe::Observer;
-use crate::shared::{Event, guarded};
+use crate::shared::{Event, guarded, note_panic};
 use crate::sync::{self, Arc, Sender, bounded};
 
 /// Events that may wait for slow observers.
@@ -23,9 +23,11 @@ pub(crate) fn start(name: &str) -> io::Result<Sender<Told>> {
     let _detached = sync::spawn(format!("{name}-observer"), move || {
         for Told { pool, observer, event } in events {
             let _working = sync::working_for(pool);
-            event.tell(&*observer);
+            if let Err(panic) = event.tell(&*observer) {
+                note_panic("an observer panicked", &panic);
+            }
             if let Err(panic) = guarded(|| drop(observer)) {
-                log::error!("the drop of an observer panicked: {panic}");
+                note_panic("the drop of an observer panicked", &panic);
             }
         }
     })?;

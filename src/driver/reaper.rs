@@ -8,6 +8,7 @@ use crate::clock::{self, Now, Stamp};
 use crate::driver::crew::Crew;
 use crate::driver::watch::Ward;
 use crate::driver::worker::Worker;
+use crate::shared::millis;
 use crate::sync::{self, Arc, AtomicBool, Mutex, Ordering, Parker, Unparker, Weak};
 
 /// A look that is so much too late is worth a line in the log.
@@ -158,10 +159,16 @@ impl Punctuality {
     fn look_is_due(&mut self, now: Now) {
         let (late, jump) = self.note_look(now);
         if let Some(late) = late {
-            log::warn!("the reaper looks {late:.1?} late: this process was kept from running");
+            log::warn!(
+                late_ms = millis(late);
+                "the reaper looks {late:.1?} late: this process was kept from running"
+            );
         }
         if let Some(jump) = jump {
-            log::info!("the machine slept for {jump:.1?}, or its clock was set by that");
+            log::info!(
+                slept_ms = millis(jump);
+                "the machine slept for {jump:.1?}, or its clock was set by that"
+            );
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::connector::{Connector, Judgement, Watch};
 use crate::core::{Token, Upkeep};
 use crate::error::{BoxError, Phase};
 use crate::observe::CloseReason;
-use crate::shared::{Boxed, Home, guarded};
+use crate::redact::Redacted;
+use crate::shared::{Boxed, Home, guarded, note};
 use crate::sync::Arc;
 
 /// Checks or settles a connection and gives it back with the verdict.
@@ -46,13 +47,17 @@ pub(crate) fn run<C: Connector>(
         Ok(Ok(Some(Judgement::Clean) | None)) => Ok(()),
         Ok(Err(error)) => {
             let told = guarded(move || {
-                log::debug!("{home}: {refused}: {error}");
+                let why = Redacted(&error);
+                note!(
+                    Debug, &**home, reason:% = refused, error:% = why;
+                    "{refused}: {why}"
+                );
                 drop(error);
             });
             told.map_or(Err(CloseReason::ConnectorPanicked), |()| Err(refused))
         }
         Err(panic) => {
-            log::error!("{home}: a connector panicked: {panic}");
+            home.note_panic("a connector panicked", &panic);
             Err(CloseReason::ConnectorPanicked)
         }
     };

@@ -158,7 +158,7 @@ impl Watches {
         match result {
             Ok(()) => watched,
             Err(error) => {
-                log::debug!("could not watch a connection: {error}");
+                log::debug!(error:% = error; "could not watch a connection: {error}");
                 Watched::No
             }
         }
@@ -174,7 +174,7 @@ impl Watches {
         };
         if let Err(error) = result {
             // A client may have closed its descriptor itself: it is not registered any more then.
-            log::trace!("could not take a connection off the watch: {error}");
+            log::trace!(error:% = error; "could not take a connection off the watch: {error}");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::error::{BoxError, Phase};
+use crate::redact::Redacted;
 use crate::sync::Arc;
 use crate::sys;
 
@@ -80,7 +81,6 @@ impl fmt::Display for Failure {
 }
 
 /// An attempt to connect that failed. Shared by all who waited for it.
-#[derive(Debug)]
 pub(crate) struct ConnectFailure {
     pub(crate) failure: Failure,
     pub(crate) phase: Phase,
@@ -137,7 +137,20 @@ pub(crate) fn is_shortage(error: &(dyn StdError + 'static)) -> bool {
 
 impl fmt::Display for ConnectFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} failed after {:.0?}: {}", self.phase, self.took, self.cause)
+        let cause = Redacted(&self.cause);
+        write!(f, "{} failed after {:.0?}: {cause}", self.phase, self.took)
+    }
+}
+
+impl fmt::Debug for ConnectFailure {
+    /// The cause as it displays itself: its own `Debug` may show all that it holds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectFailure")
+            .field("failure", &self.failure)
+            .field("phase", &self.phase)
+            .field("took", &self.took)
+            .field("cause", &Redacted(&self.cause))
+            .finish_non_exhaustive()
     }
 }
 

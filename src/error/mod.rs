@@ -15,6 +15,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::redact::redact;
 use crate::sync::Arc;
 
 /// The error type of connectors: whatever made opening, settling or checking fail.
@@ -191,7 +192,7 @@ impl Error {
     /// For [`Name`](crate::Name)s and other code that finds a name or a setting wrong.
     #[must_use]
     pub fn config(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Config, message)
+        Self::new(ErrorKind::Config, redact(&message.into()))
     }
 
     pub(crate) fn closed() -> Self {
@@ -277,7 +278,8 @@ impl Error {
         self.0.kind
     }
 
-    /// The endpoint it happened at, as its key displays itself.
+    /// The endpoint it happened at, as its key displays itself, but for
+    /// [secrets](crate#secrets).
     #[must_use]
     pub fn endpoint(&self) -> Option<&str> {
         self.0.endpoint.as_deref()

@@ -225,7 +225,7 @@ impl<C: Connector> Clone for Endpoint<C> {
 impl<C: Connector> fmt::Debug for Endpoint<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
-            .field("key", &self.home.key)
+            .field("key", &self.home.label)
             .field("pool", &self.handle.shared.settings.name)
             .finish_non_exhaustive()
     }

@@ -10,7 +10,7 @@ use crate::core::{Action, Closing, Effects, Token};
 use crate::error::{ConnectFailure, Error, Phase};
 use crate::observe::{CloseReason, Closed};
 use crate::shared::seat::{Mailbox, Reply};
-use crate::shared::{Boxed, Event, Home, Shared, drop_guarded, guarded};
+use crate::shared::{Boxed, Event, Home, Shared, drop_guarded, guarded, millis, note};
 use crate::sync::{self, Arc, Ordering};
 use crate::sys::{self, OwnedFd};
 
@@ -178,7 +178,7 @@ impl<C: Connector> Shared<C> {
         match duplicate {
             Some(duplicate) => {
                 if let Err(error) = sys::shut_down(&duplicate) {
-                    log::debug!("could not interrupt an attempt: {error}");
+                    log::debug!(error:% = error; "could not interrupt an attempt: {error}");
                 }
             }
             None => {
@@ -226,11 +226,15 @@ impl<C: Connector> Shared<C> {
     /// Closes a connection on this thread.
     pub(crate) fn close_now(&self, home: Option<&Home<C>>, closing: Closing<Boxed<C>>) {
         let Closing { mut conn, reason, born, .. } = closing;
+        let note_panic = |what: &str, panic: &str| match home {
+            Some(home) => home.note_panic(what, panic),
+            None => self.note_panic(what, panic),
+        };
         if let Err(panic) = self.stop_watching(&mut conn) {
-            log::error!("a connector panicked in watch: {panic}");
+            note_panic("a connector panicked in watch", &panic);
         }
         if let Err(panic) = guarded(|| self.connector.close(conn.conn, reason)) {
-            log::error!("a connector panicked while it closed a connection: {panic}");
+            note_panic("a connector panicked while it closed a connection", &panic);
         }
         if let Some(home) = home {
             self.tell_closed(home, reason, born);
@@ -247,7 +251,10 @@ impl<C: Connector> Shared<C> {
     fn tell_closed(&self, home: &Home<C>, reason: CloseReason, born: Stamp) {
         let at = clock::mono();
         let age = at.since(born);
-        log::debug!("{home}: closed a connection after {age:.1?}: {reason}");
+        note!(
+            Debug, home, reason:% = reason, age_ms = millis(age);
+            "closed a connection after {age:.1?}: {reason}"
+        );
         if self.observer.is_some() {
             let endpoint = Arc::clone(&home.label);
             self.emit(Event::Closed(Closed { endpoint, at, reason, age }));
@@ -266,7 +273,11 @@ impl<C: Connector> Shared<C> {
             None if sync::must_not_block() => {
                 self.events_dropped.fetch_add(1, Ordering::Relaxed);
             }
-            _ => event.tell(&**observer),
+            _ => {
+                if let Err(panic) = event.tell(&**observer) {
+                    self.note_panic("an observer panicked", &panic);
+                }
+            }
         }
     }
 }

@@ -3,10 +3,10 @@
 use crate::clock::{self, Now, Stamp};
 use crate::connector::Connector;
 use crate::core::Token;
-use crate::error::{ConnectFailure, Failure, Phase};
+use crate::error::{ConnectFailure, Phase};
 use crate::observe::{CloseReason, Connected};
-use crate::shared::{Boxed, Event, Home, Shared, guarded};
-use crate::sync::{Arc, Ordering};
+use crate::shared::{Boxed, Event, Home, Shared, millis, note};
+use crate::sync::Arc;
 use crate::sys::{HashSet, OwnedFd};
 
 impl<C: Connector> Shared<C> {
@@ -82,42 +82,25 @@ impl<C: Connector> Shared<C> {
     ) -> bool {
         let now = Now::read();
         let failure = result.as_ref().err().map(Arc::clone);
-        let is_news =
-            self.transact(|core, fx| core.finish_connect(home.place, token, result, now, fx));
+        let (is_news, is_out) = self.transact(|core, fx| {
+            let is_news = core.finish_connect(home.place, token, result, now, fx);
+            (is_news, core.is_out(home.place))
+        });
         if let Some(failure) = failure {
             if is_news {
                 self.remember_failure(home, &failure, now.mono);
-                self.log_failure(home, &failure, now.mono);
+                home.note_failed(&failure, is_out, now.mono);
             }
             self.forget_failure(failure);
+        } else if is_news && !is_out {
+            home.note_reached(now.mono);
         }
         is_news
     }
 
-    fn log_failure(&self, home: &Home<C>, failure: &ConnectFailure, now: Stamp) {
-        let level = if failure.failure == Failure::Local && self.may_warn(now) {
-            log::Level::Warn
-        } else {
-            log::Level::Debug
-        };
-        // The connector's own error displays itself here.
-        if let Err(panic) = guarded(|| log::log!(level, "{home}: {failure}")) {
-            log::error!("{home}: an error panicked when it was displayed: {panic}");
-        }
-    }
-
-    /// Once a second at the most.
-    fn may_warn(&self, now: Stamp) -> bool {
-        let last = self.warned_at.load(Ordering::Relaxed);
-        let is_due = last == 0 || now.as_nanos().saturating_sub(last) >= 1_000_000_000;
-        let swap =
-            |now| self.warned_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
-        is_due && swap(now.as_nanos()).is_ok()
-    }
-
     /// A connection is about to be delivered.
     pub(crate) fn note_connected(&self, home: &Home<C>, took: std::time::Duration) {
-        log::debug!("{home}: connected in {took:.1?}");
+        note!(Debug, home, took_ms = millis(took); "connected in {took:.1?}");
         if self.observer.is_some() {
             let endpoint = Arc::clone(&home.label);
             self.emit(Event::Connected(Connected { endpoint, at: clock::mono(), took }));

@@ -10,6 +10,7 @@ use crate::core::{Sight, Stats};
 use crate::error::{ConnectFailure, Error, Failure, Phase, Verdict};
 use crate::holder::{Holder, Holding, Holdings};
 use crate::report::{End, MOST_ROWS, RecentError, Report, Row, Wait};
+use crate::shared::record::{HeldBack, millis, note};
 use crate::shared::{Boxed, Home, Shared, State, drop_guarded, guarded};
 use crate::sync::{Arc, Caller, Mutex, MutexGuard, Weak};
 
@@ -31,7 +32,7 @@ pub(super) struct Memory {
     waits: Mutex<VecDeque<Wait>>,
     errors: Mutex<VecDeque<(Failure, Phase, RecentError)>>,
     /// Lines of the program that were warned of, when, and how many suspects since.
-    leaks: Mutex<Vec<(Site, Stamp, usize)>>,
+    leaks: Mutex<Vec<(Site, Stamp, u64)>>,
 }
 
 impl Memory {
@@ -45,20 +46,14 @@ impl Memory {
 
     /// True if a line of the program may be warned of now; then, how many suspects there were since
     /// the last time beside these.
-    fn may_warn_of(
-        &self,
-        site: Site,
-        count: usize,
-        now: Stamp,
-        interval: Duration,
-    ) -> Option<usize> {
+    fn may_warn_of(&self, site: Site, count: usize, now: Stamp, interval: Duration) -> Option<u64> {
         let mut leaks = self.leaks.lock();
         let Some((_, last, held_back)) = leaks.iter_mut().find(|known| known.0 == site) else {
             leaks.push((site, now, 0));
             return Some(0);
         };
         if now.since(*last) < interval {
-            *held_back += count;
+            *held_back += count as u64;
             return None;
         }
         *last = now;
@@ -140,10 +135,11 @@ impl<C: Connector> Shared<C> {
             else {
                 continue;
             };
-            log::warn!("{home}: suspected leak: {group}");
-            if held_back > 0 {
-                log::warn!("{home}: and {held_back} more since the last warning of that line");
-            }
+            note!(
+                Warn, home, site:% = group.site, count = group.count,
+                held_ms = millis(group.oldest), held_back = held_back;
+                "in use for longer than leak_warning: {group}{}", HeldBack(held_back)
+            );
         }
     }
 

@@ -8,8 +8,9 @@ use crate::clock::{self, Now};
 use crate::connector::{Connector, Judgement, Look, Reset, Socket};
 use crate::core::Lease;
 use crate::observe::CloseReason;
+use crate::redact::Redacted;
 use crate::shared::act::Acting;
-use crate::shared::{Boxed, Held, Home, Since, Watched};
+use crate::shared::{Boxed, Held, Home, Since, Watched, note_panic};
 use crate::sync::{self, Caller, Ordering};
 
 /// Calls user code, off every lock; a panic becomes its message.
@@ -22,7 +23,7 @@ pub(crate) fn guarded<R>(call: impl FnOnce() -> R) -> Result<R, String> {
 /// Drops what may be somebody else's.
 pub(crate) fn drop_guarded<T>(value: T) {
     if let Err(panic) = guarded(|| drop(value)) {
-        log::error!("the drop of a key, a connector or an error panicked: {panic}");
+        note_panic("the drop of a key, a connector or an error panicked", &panic);
     }
 }
 
@@ -30,7 +31,7 @@ pub(crate) fn drop_guarded<T>(value: T) {
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("(no message)").to_owned()
+    Redacted(text.unwrap_or("(no message)")).to_string()
 }
 
 /// A connection that turned out to be of no use before it went out, and why.
@@ -74,7 +75,7 @@ impl<C: Connector> Home<C> {
         let Lease { was_idle, idle_for, uses, .. } = held.lease;
         let shared = &*self.shared;
         if let Err(panic) = shared.look_away(held, true) {
-            log::error!("{self}: a connector panicked in watch: {panic}");
+            self.note_panic("a connector panicked in watch", &panic);
             return Some(CloseReason::ConnectorPanicked);
         }
         if !was_idle {
@@ -102,7 +103,7 @@ impl<C: Connector> Home<C> {
             if is_open { None } else { Some(CloseReason::NotOpen) }
         });
         looked.unwrap_or_else(|panic| {
-            log::error!("{self}: a connector panicked in is_open: {panic}");
+            self.note_panic("a connector panicked in is_open", &panic);
             Some(CloseReason::ConnectorPanicked)
         })
     }
@@ -115,7 +116,7 @@ impl<C: Connector> Home<C> {
             Verdict::Ready => {
                 if !shared.is_simple {
                     if let Err(panic) = shared.look_back(held.lease.token, &mut held) {
-                        log::error!("{self}: a connector panicked in watch: {panic}");
+                        self.note_panic("a connector panicked in watch", &panic);
                         self.discard(held, CloseReason::ConnectorPanicked);
                         return;
                     }
@@ -157,7 +158,7 @@ impl<C: Connector> Home<C> {
             held.watched = Watched::NotNow(Since::Opened); // what comes is a greeting as before
         }
         if let Err(panic) = self.shared.look_back(held.lease.token, &mut held) {
-            log::error!("{self}: a connector panicked in watch: {panic}");
+            self.note_panic("a connector panicked in watch", &panic);
             return self.discard(held, CloseReason::ConnectorPanicked);
         }
         let (now, token) = (Now::read(), held.lease.token);
@@ -186,7 +187,7 @@ impl<C: Connector> Home<C> {
     /// Frees the room of a connection that its user keeps.
     pub(crate) fn detach(&self, held: &mut Held<C::Conn>) {
         if let Err(panic) = self.shared.stop_watching(held) {
-            log::error!("{self}: a connector panicked in watch: {panic}");
+            self.note_panic("a connector panicked in watch", &panic);
         }
         let (now, token) = (Now::read(), held.lease.token);
         let Some(state) = self.shared.enter() else { return };
@@ -220,7 +221,7 @@ impl<C: Connector> Home<C> {
             };
         }
         guarded(|| self.judge_foreign(conn)).unwrap_or_else(|panic| {
-            log::error!("{self}: a connector panicked on checkin: {panic}");
+            self.note_panic("a connector panicked on checkin", &panic);
             Verdict::Close(CloseReason::ConnectorPanicked)
         })
     }

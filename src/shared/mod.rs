@@ -10,6 +10,7 @@ mod explain;
 mod forked;
 mod judge;
 mod names;
+mod record;
 mod seat;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ mod wait;
 mod watch;
 
 pub(crate) use self::judge::{Unfit, drop_guarded, guarded};
+pub(crate) use self::record::{millis, note, note_panic};
 pub(crate) use self::seat::Desk;
 pub(crate) use self::wait::Asked;
 pub(crate) use self::watch::{Since, Watched, Watcher};
@@ -30,9 +32,11 @@ use crate::config::{Caps, Settings};
 use crate::connector::{Connector, Plan, Watch, sealed};
 use crate::core::{Action, Closing, Core, Effects, Grant, Lease, Stats, Token, Upkeep};
 use crate::observe::{Closed, Connected, Observer};
+use crate::redact::redact;
 use crate::shared::act::Deeds;
 use crate::shared::explain::Memory;
 use crate::shared::names::Names;
+use crate::shared::record::{Rations, Remembered};
 use crate::shared::seat::{Mailbox, Seat, send_answers};
 use crate::sync::{
     self, Arc, AtomicBool, AtomicU32, AtomicU64, CachePadded, Mutex, MutexGuard, OnceLock,
@@ -44,13 +48,15 @@ use crate::sys::{self, HashMap, OwnedFd};
 pub(crate) struct Home<C: Connector> {
     pub(crate) shared: Arc<Shared<C>>,
     pub(crate) key: C::Key,
-    /// The key as it displays itself.
+    /// The key as it displays itself, without secrets.
     pub(crate) label: Arc<str>,
     pub(crate) plan: Box<Plan>,
     /// Its place in the core.
     pub(crate) place: u32,
     /// The core's epoch, for guards to compare without the lock.
     epoch: AtomicU32,
+    /// Since when it cannot be reached, for the log.
+    outage: Remembered,
 }
 
 impl<C: Connector> fmt::Display for Home<C> {
@@ -76,8 +82,8 @@ pub(crate) struct Shared<C: Connector> {
     /// What happened of late, for reports.
     memory: Memory,
     made_at: Stamp,
-    /// When it last warned that this machine or process runs short of something.
-    warned_at: AtomicU64,
+    /// Log records that may not come too often.
+    rations: Rations,
     /// The driver, from the first connect on. Weak: handles hold it, guards do not.
     hands: OnceLock<Weak<dyn Hands<C>>>,
     /// The driver's event loop, for connections that outlive the pool's tie to it.
@@ -166,15 +172,12 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    /// Calls the observer. Its panics end here.
-    pub(crate) fn tell(&self, observer: &dyn Observer) {
-        let result = guarded(|| match self {
+    /// Calls the observer. Its panic becomes its message.
+    pub(crate) fn tell(&self, observer: &dyn Observer) -> Result<(), String> {
+        guarded(|| match self {
             Self::Connected(event) => observer.connected(event),
             Self::Closed(event) => observer.closed(event),
-        });
-        if let Err(panic) = result {
-            log::error!("an observer panicked: {panic}");
-        }
+        })
     }
 }
 
@@ -197,9 +200,10 @@ impl<C: Connector> Shared<C> {
         mut settings: Settings,
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
+        settings.name = redact(&settings.name).into_owned();
         let id = sync::next_number();
         let has_check = guarded(|| connector.has_check()).unwrap_or_else(|panic| {
-            log::error!("a connector panicked in has_check: {panic}");
+            note_panic("a connector panicked in has_check", &panic);
             false
         });
         if !has_check {
@@ -225,7 +229,7 @@ impl<C: Connector> Shared<C> {
             events_dropped: AtomicU64::new(0),
             memory: Memory::default(),
             made_at: clock::mono(),
-            warned_at: AtomicU64::new(0),
+            rations: Rations::default(),
             hands: OnceLock::new(),
             watcher: OnceLock::new(),
             pid: AtomicU32::new(0),

@@ -7,6 +7,8 @@ use crate::connector::Connector;
 use crate::core::{Effects, Fate};
 use crate::error::Error;
 use crate::key::Name;
+use crate::redact::Redacted;
+use crate::shared::record::Remembered;
 use crate::shared::{Home, Shared, drop_guarded, guarded};
 use crate::sync::{Arc, AtomicU32};
 use crate::sys::{HashMap, HashSet};
@@ -131,7 +133,7 @@ impl<C: Connector> Shared<C> {
         let has_beats = guarded(|| self.connector.heartbeat(&key).is_some()).map_err(|panic| {
             Error::config(format!("the connector's heartbeat for \"{key}\" panicked: {panic}"))
         })?;
-        let label: Arc<str> = key.to_string().into();
+        let label: Arc<str> = Redacted(&key).to_string().into();
         let own = key.clone();
         let mut names = self.names.write();
         if names.is_closed {
@@ -155,6 +157,7 @@ impl<C: Connector> Shared<C> {
             plan: Box::new(plan),
             place,
             epoch: AtomicU32::new(0),
+            outage: Remembered::default(),
         });
         state.homes.insert(place, Arc::downgrade(&home));
         drop(state);

@@ -37,6 +37,7 @@ mod resolving_hangs;
 mod scenarios;
 mod scenarios_creation;
 mod scenarios_ends;
+mod secrets;
 mod shared_drivers;
 mod shown;
 mod sockets;

@@ -7,6 +7,7 @@ mod dead_networks;
 mod descriptors;
 mod farewells;
 mod forks;
+mod logs;
 mod memory;
 mod names;
 mod network;

@@ -16,7 +16,7 @@ use crate::driver::connects::Key;
 use crate::driver::crew::Fate;
 use crate::driver::resolver::cache::{Cache, LookUp, Times};
 use crate::error::{BoxError, is_shortage};
-use crate::shared::{drop_guarded, guarded};
+use crate::shared::{drop_guarded, guarded, note_panic};
 use crate::sync::{Arc, Mutex};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(60);
@@ -232,7 +232,7 @@ impl Flight {
         for (_, waiting) in waiting {
             let outcome = outcome.clone();
             if let Err(panic) = guarded(|| waiting(outcome)) {
-                log::error!("an attempt panicked when its name was resolved: {panic}");
+                note_panic("an attempt panicked when its name was resolved", &panic);
             }
         }
         self.by.let_go_of(outcome.err());

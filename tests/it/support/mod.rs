@@ -4,6 +4,7 @@ pub(crate) mod faults;
 pub(crate) mod foreign;
 pub(crate) mod lab;
 pub(crate) mod programs;
+pub(crate) mod quoting;
 pub(crate) mod resolver;
 pub(crate) mod server;
 
