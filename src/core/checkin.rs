@@ -43,7 +43,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     ) -> Result<(), T> {
         let Some(entry) = self.entries.get(token) else { return Err(conn) };
         let used = entry.used(wall);
-        let place = self.endpoints.at(endpoint);
+        let place = self.endpoints.at_mut(endpoint);
         // Closing a pool makes every epoch old.
         let is_welcome = entry.doomed.is_none()
             && !entry.retire
@@ -56,10 +56,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if !is_welcome {
             return Err(conn);
         }
-        let place = self.endpoints.at_mut(endpoint);
         place.in_use -= 1;
         place.used += used;
-        self.rest(token.index, conn, wall);
+        self.rest(endpoint, token.index, conn, wall);
         Ok(())
     }
 
@@ -79,14 +78,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// Puts a connection on top of the idle ones.
     #[inline(always)]
-    fn rest(&mut self, index: u32, conn: T, wall: Stamp) {
+    fn rest(&mut self, endpoint: u32, index: u32, conn: T, wall: Stamp) {
         let entry = self.entries.at_mut(index);
         entry.conn = Some(conn);
         entry.state = State::Idle;
         entry.since = wall;
         self.returns += 1;
         entry.rank = self.returns;
-        let place = self.endpoints.at_mut(entry.endpoint);
+        let place = self.endpoints.at_mut(endpoint);
         place.idle.push_back(&mut self.entries, index);
         self.budget.idle.push_back(&mut self.entries, index);
     }
@@ -266,14 +265,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 let grant = self.grant(index, conn, caller, now);
                 self.answer(waiter, Answer::Granted(grant), now, fx);
             } else {
-                self.rest(index, conn, now.wall);
+                self.rest(endpoint, index, conn, now.wall);
             }
         } else if !has_room && (from != From::User || max_idle == 0) {
             self.end_uncounted(index, conn, CloseReason::Surplus, fx);
         } else if from == From::Upkeep {
             self.lay_back(index, conn);
         } else {
-            self.rest(index, conn, now.wall);
+            self.rest(endpoint, index, conn, now.wall);
             self.trim(endpoint, now, fx);
         }
         self.rebalance(endpoint, now, fx);

@@ -7,7 +7,8 @@ use crate::config::Reuse;
 use crate::core::Core;
 use crate::core::connect::RETRY_PAUSE;
 use crate::core::effects::{Answer, Effects, Upkeep};
-use crate::core::entry::{Grant, Lease, State};
+use crate::core::endpoint::EndpointCore;
+use crate::core::entry::{Entry, Grant, Lease, State};
 use crate::core::list::Links;
 use crate::core::situation::Waited;
 use crate::core::slab::Token;
@@ -70,45 +71,52 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if idle_for >= place.care_after || is_missed {
             return None;
         }
-        self.lend(index, idle_for, wall, caller)
+        self.lend(endpoint, index, idle_for, wall, caller)
     }
 
     /// Takes an idle connection out of the pool.
     #[inline(always)]
-    fn lend(&mut self, index: u32, idle_for: u64, wall: Stamp, caller: Caller) -> Option<Grant<T>> {
-        let endpoint = self.entries.at(index).endpoint;
+    fn lend(
+        &mut self,
+        endpoint: u32,
+        index: u32,
+        idle_for: u64,
+        wall: Stamp,
+        caller: Caller,
+    ) -> Option<Grant<T>> {
         let place = self.endpoints.at_mut(endpoint);
         place.idle.remove(&mut self.entries, index);
         place.least_idle = place.least_idle.min(place.idle.len());
         self.budget.idle.remove(&mut self.entries, index);
-        debug_assert!(self.entries.at(index).doomed.is_none() && !self.entries.at(index).retire);
-        let lease = self.note_checkout(index, Some(idle_for), wall, caller);
-        self.entries.at_mut(index).conn.take().map(|conn| Grant { conn, lease })
+        let (token, entry) = self.entries.token_and(index);
+        debug_assert!(entry.doomed.is_none() && !entry.retire && entry.endpoint == endpoint);
+        let lease = Self::note_checkout(place, entry, token, Some(idle_for), wall, caller);
+        entry.conn.take().map(|conn| Grant { conn, lease })
     }
 
     /// Grants a connection that is on its way from elsewhere than the idle ones.
     pub(crate) fn grant(&mut self, index: u32, conn: T, caller: Caller, now: Now) -> Grant<T> {
-        let lease = self.note_checkout(index, None, now.wall, caller);
+        let (token, entry) = self.entries.token_and(index);
+        let place = self.endpoints.at_mut(entry.endpoint);
+        let lease = Self::note_checkout(place, entry, token, None, now.wall, caller);
         Grant { conn, lease }
     }
 
     /// From here on the connection is in use.
     #[inline(always)]
     fn note_checkout(
-        &mut self,
-        index: u32,
+        place: &mut EndpointCore<W>,
+        entry: &mut Entry<T>,
+        token: Token,
         idle_for: Option<u64>,
         wall: Stamp,
         caller: Caller,
     ) -> Lease {
-        let token = self.entries.token(index);
-        let entry = self.entries.at_mut(index);
         let (epoch, born, uses) = (entry.epoch, entry.born, entry.uses);
         entry.state = State::InUse;
         entry.uses = uses.saturating_add(1);
         entry.since = wall;
         (entry.site, entry.thread) = (Some(caller.site), caller.thread);
-        let place = self.endpoints.at_mut(entry.endpoint);
         place.in_use += 1;
         place.most_in_use = place.most_in_use.max(place.in_use);
         place.checkouts += 1;
@@ -309,7 +317,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 let newest = place.idle.back().unwrap_or(index);
                 if self.unproved_for(newest, now.wall) < proof_after {
                     let newest_for = now.wall.apart(self.entries.at(newest).since);
-                    return self.lend(newest, newest_for, now.wall, caller);
+                    return self.lend(endpoint, newest, newest_for, now.wall, caller);
                 }
                 if place.returning() < demand {
                     let has_check = self.limits.check_after.is_some();
@@ -319,7 +327,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 }
                 return None;
             } else {
-                return self.lend(index, idle_for, now.wall, caller);
+                return self.lend(endpoint, index, idle_for, now.wall, caller);
             }
         }
     }

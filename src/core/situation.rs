@@ -104,6 +104,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
+    /// What is known of why nothing was opened at an endpoint.
+    pub(crate) fn situation_at(&self, endpoint: u32, now: Now) -> Situation {
+        let attempt = self.oldest_attempt(endpoint, now.mono);
+        Situation { counts: self.counts(endpoint), attempt, ..Situation::default() }
+    }
+
     /// The state of the pool as a whole, for somebody who waits for its end.
     pub(crate) fn situation_of_all(&self, now: Now) -> Situation {
         Situation {
@@ -116,7 +122,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// An endpoint, as a report tells of it; `None` if there is none at this place.
     pub(crate) fn sight(&mut self, endpoint: u32, now: Now) -> Option<Sight> {
-        self.endpoints.holder(endpoint)?;
+        self.endpoints.find_at(endpoint)?;
         let stats = self.stats(endpoint);
         let place = self.endpoints.at_mut(endpoint);
         place.demand.note(place.used, place.checkouts, now.mono);
@@ -137,13 +143,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// Who has connections among some places: of which endpoint, too.
     pub(crate) fn holdings_among(&self, places: Range<u32>, found: &mut Vec<(u32, Holding)>) {
-        let taken = places.filter_map(|index| self.entries.holder(index));
+        let taken = places.filter_map(|index| self.entries.find_at(index));
         found.extend(taken.filter_map(|entry| Some((entry.endpoint, entry.holding()?))));
     }
 
     /// For how long somebody has waited at an endpoint, and why.
     pub(crate) fn trouble(&mut self, endpoint: u32, now: Now) -> Option<Trouble> {
-        self.endpoints.holder(endpoint)?;
+        self.endpoints.find_at(endpoint)?;
         let wait = self.longest_wait(endpoint)?;
         let situation = self.situation(&wait, now);
         Some((now.mono.since(wait.arrived), situation, self.last_failure(endpoint, now.mono)))

@@ -167,6 +167,17 @@ impl<N> Slab<N> {
         Token { index, generation }
     }
 
+    /// The token of whoever stands at `index`, and himself.
+    #[inline(always)]
+    pub(crate) fn token_and(&mut self, index: u32) -> (Token, &mut N) {
+        let place = self.places.get_mut(index as usize);
+        let found = place.and_then(|place| {
+            let token = Token { index, generation: place.generation };
+            place.node.as_mut().map(|node| (token, node))
+        });
+        found.expect("bug: a list or handle leads to an empty place")
+    }
+
     /// The token that was cut to this, if whoever it names still stands there.
     pub(crate) fn find(&self, cut: Cut) -> Option<Token> {
         let place = self.places.get(cut.index as usize)?;
@@ -183,11 +194,6 @@ impl<N> Slab<N> {
     /// No place is taken from here on.
     pub(crate) fn end(&self) -> u32 {
         u32::try_from(self.places.len()).unwrap_or(u32::MAX)
-    }
-
-    /// Whoever holds the place, if anybody does.
-    pub(crate) fn holder(&self, index: u32) -> Option<&N> {
-        self.places.get(index as usize)?.node.as_ref()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &N> {

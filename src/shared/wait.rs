@@ -206,10 +206,10 @@ impl<C: Connector> Home<C> {
             seat.parker.park_timeout(deadline.remaining());
         };
         let now = Now::read();
-        let (counts, failure, is_closed) = shared.transact(|core, fx| {
+        let (situation, failure, is_closed) = shared.transact(|core, fx| {
+            let situation = core.situation_at(self.place, now);
             core.cool(self.place, &seat.mailbox, now, fx);
-            let failure = core.last_failure(self.place, now.mono);
-            (core.counts(self.place), failure, core.is_closed())
+            (situation, core.last_failure(self.place, now.mono), core.is_closed())
         });
         shared.put_back_seat(seat);
         if !is_closed && (open > 0 || target == 0) {
@@ -220,9 +220,9 @@ impl<C: Connector> Home<C> {
             _ if is_closed => Error::closed(),
             // An older one is not why this failed.
             Some((failure, age)) if age <= waited + RETRY_PAUSE => {
-                Error::connect(failure, Some(age), counts)
+                Error::connect(failure, Some(age), situation.counts)
             }
-            failure => Error::timeout("no connection was opened", counts.into(), failure),
+            failure => Error::timeout("no connection was opened", Box::new(situation), failure),
         };
         Err(error.at(&self.label).after(waited))
     }
