@@ -87,7 +87,9 @@
 //! To wait for several things at once, begin a checkout with [`Pool::request`]: its answer arrives
 //! on a channel, for [`crossbeam_channel::select!`].
 //!
-//! The [architecture](_docs::architecture) page says more about the inside.
+//! The [architecture](_docs::architecture) page says more about the inside, [tuning](_docs::tuning) how
+//! to choose settings and what to do about every error, and [coming from another
+//! pool](_docs::coming_from) what is called how elsewhere.
 //!
 //! # Choosing limits
 //!
@@ -96,9 +98,10 @@
 //!
 //! * **How many connections can the server bear?** Divide by the processes that use it, and set
 //!   [`max_per_endpoint`](Builder::max_per_endpoint) to that (default 32).
-//! * **How many do you need?** Requests per second × seconds per request. With 200 requests/s of
-//!   20 ms each that is 4; some more absorb bursts. More than the server works on at a time only
-//!   move the queue from the pool to the server.
+//! * **How many do you need?** Requests per second × seconds per request are in use on average; twice
+//!   the root of that in reserve keeps waits rare. With 200 requests/s of 20 ms each that is 4 + 4.
+//!   [`Pool::report`] does this sum with what it has observed. More than the server works on at a
+//!   time only move the queue from the pool to the server.
 //! * **Is one endpoint unlike the others?** [`Endpoint::set_limits`].
 //! * **How long may a caller wait?** [`checkout_timeout`](Builder::checkout_timeout) (default 5 s)
 //!   bounds the wait for a connection, [`connect_timeout`](Builder::connect_timeout) (3 s) the
@@ -110,12 +113,17 @@
 //! # Errors
 //!
 //! There is one type, [`Error`]. Its [`kind`](Error::kind) is for programs; its text is one line
-//! for people, with the endpoint, the time waited, the counts at that moment and the last failed
-//! attempt to connect, which is also its source:
+//! for people, with the endpoint, the time waited, the counts at that moment, the cause as far as the
+//! pool can tell ([`verdict`](Error::verdict)) and the last failed attempt to connect, which is also its
+//! source. With `{:#}` it has many lines: who has the connections, what happened meanwhile, what to do.
 //!
 //! ```text
-//! no connection came free [10.0.0.7:5432] within 5.0s (10/10: 10 in use, 0 idle, 0 connecting, 0 checking; 4 waiting)
+//! no connection came free [10.0.0.7:5432] within 5.0s (10/10: 10 in use, 0 idle, 0 connecting, 0 checking; 4 waiting); leak suspected: 9 of 10 in use; 9 out for up to 312.4s since src/orders.rs:41:17 (thread worker-3)
 //! ```
+//!
+//! [Tuning](_docs::tuning#what-an-error-means) has every verdict, and what to do. Whoever is on call
+//! prints [`Pool::report`]; [`Pool::holders`] names the lines of the program that have connections, and
+//! [`leak_warning`](Builder::leak_warning) warns of those that keep them.
 //!
 //! What goes wrong *on* a connection is an [`std::io::Error`] or whatever the connector's client
 //! reports, and not the pool's. `?` turns an [`Error`] into an [`std::io::Error`] where a function

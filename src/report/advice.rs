@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::Verdict;
 use crate::observe::CloseReason;
+use crate::report::page::{Percent, mean};
 use crate::report::{Report, Row, Wait};
 
 /// Pieces of advice on a page.
@@ -72,11 +73,14 @@ impl Report {
             let what = Verdict::ServerDown.advice();
             advice.push(format!("{endpoint}: no connection, and the last attempt failed: {what}"));
         }
-        let limit = row.caps.max_per_endpoint;
+        let (limit, stats) = (row.caps.max_per_endpoint, &row.stats);
         if let Some(needed) = row.needed.filter(|&needed| needed > limit) {
             advice.push(format!(
-                "{endpoint}: the load of late needs {needed} connections or more, for few to have to \
-                 wait; max_per_endpoint is {limit}"
+                "{endpoint}: the load of late needs {needed} connections or more; max_per_endpoint \
+                 is {limit}, and {} of all checkouts had to wait, for {:.1?} on average; with \
+                 {needed} less than one in ten would",
+                Percent(stats.waits(), stats.checkouts() + stats.timed_out() + stats.refused()),
+                mean(stats.wait_time(), stats.waits()),
             ));
         }
         if row.caps.max_idle_per_endpoint < limit && row.stats.closed_for(CloseReason::Surplus) > 0

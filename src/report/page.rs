@@ -232,7 +232,7 @@ impl Report {
     }
 }
 
-fn mean(sum: Duration, count: u64) -> Duration {
+pub(super) fn mean(sum: Duration, count: u64) -> Duration {
     let nanos = sum.as_nanos().checked_div(u128::from(count)).unwrap_or(0);
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
@@ -260,7 +260,7 @@ impl fmt::Display for Span {
 }
 
 /// A part of a whole.
-struct Percent(u64, u64);
+pub(super) struct Percent(pub(super) u64, pub(super) u64);
 
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
