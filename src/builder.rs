@@ -16,7 +16,8 @@ use crate::sync::Arc;
 ///
 /// Every limit is finite. What is not set follows from what is: `max_per_endpoint` is never more
 /// than `max_total`, and so on. Only two explicit values can contradict each other; nothing is
-/// checked before [`build`](Builder::build).
+/// checked before [`build`](Builder::build). All can be changed later, but for what is no part of
+/// [`Config`], the name, and how connections are watched: [`Pool::reconfigure`].
 ///
 /// # Examples
 ///
@@ -54,10 +55,17 @@ impl<C: Connector> Pool<C> {
 }
 
 impl<C: Connector> Builder<C> {
+    /// All settings at once, in place of whatever was set before: observer, driver and resolver are
+    /// none of them.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
     /// The name of the pool in logs, and of its threads if it has a driver of its own. Default:
     /// "warmline".
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.config.name = Some(name.into());
+        self.config = self.config.name(name);
         self
     }
 
@@ -67,26 +75,26 @@ impl<C: Connector> Builder<C> {
     /// When it is reached, the least recently used idle connection of another endpoint is closed
     /// to make room; with none idle, callers wait.
     pub fn max_total(mut self, most: usize) -> Self {
-        self.config.max_total = Some(most);
+        self.config = self.config.max_total(most);
         self
     }
 
     /// Connections to one endpoint. Default: 32, or `max_total` if that is less.
     pub fn max_per_endpoint(mut self, most: usize) -> Self {
-        self.config.max_per_endpoint = Some(most);
+        self.config = self.config.max_per_endpoint(most);
         self
     }
 
     /// Idle connections to all endpoints together; beyond that the least recently used one of any
     /// endpoint is closed. Default: 100, or `max_total` if that is less.
     pub fn max_idle(mut self, most: usize) -> Self {
-        self.config.max_idle = Some(most);
+        self.config = self.config.max_idle(most);
         self
     }
 
     /// Idle connections to one endpoint. Default: as many as it may have.
     pub fn max_idle_per_endpoint(mut self, most: usize) -> Self {
-        self.config.max_idle_per_endpoint = Some(most);
+        self.config = self.config.max_idle_per_endpoint(most);
         self
     }
 
@@ -98,7 +106,7 @@ impl<C: Connector> Builder<C> {
     /// others take their place. If one dies before its first use, the next is opened 50 ms later, then
     /// ever later, up to 800 ms.
     pub fn min_idle(mut self, least: usize) -> Self {
-        self.config.min_idle = Some(least);
+        self.config = self.config.min_idle(least);
         self
     }
 
@@ -113,7 +121,7 @@ impl<C: Connector> Builder<C> {
     /// each, of which an endpoint gets 16 and a pool 32; more wait for one, while their
     /// `connect_timeout` runs.
     pub fn max_connecting(mut self, most: usize) -> Self {
-        self.config.max_connecting = Some(most);
+        self.config = self.config.max_connecting(most);
         self
     }
 
@@ -121,13 +129,13 @@ impl<C: Connector> Builder<C> {
     /// [`Saturated`](crate::ErrorKind::Saturated) at once. Default: 1024, or four times
     /// `max_per_endpoint` if that is more.
     pub fn max_waiting(mut self, most: usize) -> Self {
-        self.config.max_waiting = Some(most);
+        self.config = self.config.max_waiting(most);
         self
     }
 
     /// How often a connection is checked out before it is closed. Default: `None`, any number.
     pub fn max_uses(mut self, most: impl Into<Option<u32>>) -> Self {
-        self.config.max_uses = Some(most.into());
+        self.config = self.config.max_uses(most);
         self
     }
 
@@ -138,7 +146,7 @@ impl<C: Connector> Builder<C> {
     /// server closes idle connections sooner, they are closed before that, once it is
     /// [known](crate::Endpoint::note_idle_limit).
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.config.idle_timeout = Some(timeout.into());
+        self.config = self.config.idle_timeout(timeout);
         self
     }
 
@@ -150,13 +158,13 @@ impl<C: Connector> Builder<C> {
     /// [`min_idle`](Builder::min_idle)) has a successor opened first, if there is room for both. Idle ones are closed when that is there, and in any case when their
     /// lifetime is over; those in use when they come back.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
-        self.config.max_lifetime = Some(lifetime.into());
+        self.config = self.config.max_lifetime(lifetime);
         self
     }
 
     /// How long [`get`](Pool::get) may take. Default: 5 s.
     pub fn checkout_timeout(mut self, timeout: Duration) -> Self {
-        self.config.checkout_timeout = Some(timeout);
+        self.config = self.config.checkout_timeout(timeout);
         self
     }
 
@@ -167,7 +175,7 @@ impl<C: Connector> Builder<C> {
     /// divided among them, with 250 ms at the most, and 10 ms at the least, before the next is
     /// tried beside it.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.config.connect_timeout = Some(timeout);
+        self.config = self.config.connect_timeout(timeout);
         self
     }
 
@@ -180,7 +188,7 @@ impl<C: Connector> Builder<C> {
     /// 800 ms. The first success has the others follow. An error is handed to nobody who came
     /// later than 50 ms after it.
     pub fn fail_fast(mut self, yes: bool) -> Self {
-        self.config.fail_fast = Some(yes);
+        self.config = self.config.fail_fast(yes);
         self
     }
 
@@ -190,7 +198,7 @@ impl<C: Connector> Builder<C> {
     /// More means more throughput where connections are held for microseconds, and longer waits
     /// for some.
     pub fn fair_after(mut self, wait: Duration) -> Self {
-        self.config.fair_after = Some(wait);
+        self.config = self.config.fair_after(wait);
         self
     }
 
@@ -200,14 +208,14 @@ impl<C: Connector> Builder<C> {
     /// The farewell is noticed earlier where the connection is watched; bytes only with
     /// [`portable_watch`](Builder::portable_watch), or elsewhere than on Linux.
     pub fn probe_after(mut self, idle: Duration) -> Self {
-        self.config.probe_after = Some(idle);
+        self.config = self.config.probe_after(idle);
         self
     }
 
     /// A connection that was idle for longer gets a [`check`](Connector::check) before it goes
     /// out, if its connector has one. Default: 500 ms.
     pub fn check_after(mut self, idle: Duration) -> Self {
-        self.config.check_after = Some(idle);
+        self.config = self.config.check_after(idle);
         self
     }
 
@@ -220,26 +228,34 @@ impl<C: Connector> Builder<C> {
     /// idle for too long. A connection that has missed its heartbeat, because the machine slept or
     /// the process stood still, is sent one before it goes out.
     pub fn check_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
-        self.config.check_interval = Some(interval.into());
+        self.config = self.config.check_interval(interval);
         self
     }
 
     /// How long a [`check`](Connector::check), or the answer to a
     /// [`heartbeat`](Connector::heartbeat), may take. Default: 2 s.
     pub fn check_timeout(mut self, timeout: Duration) -> Self {
-        self.config.check_timeout = Some(timeout);
+        self.config = self.config.check_timeout(timeout);
         self
     }
 
     /// How long [`settle`](Connector::settle) may take. Default: 1 s.
     pub fn settle_timeout(mut self, timeout: Duration) -> Self {
-        self.config.settle_timeout = Some(timeout);
+        self.config = self.config.settle_timeout(timeout);
         self
     }
 
     /// Which idle connection is taken first. Default: the newest.
     pub fn reuse(mut self, reuse: Reuse) -> Self {
-        self.config.reuse = reuse;
+        self.config = self.config.reuse(reuse);
+        self
+    }
+
+    /// Connections that are out for longer are reported as suspected leaks: logged with the call
+    /// site that checked them out, counted, and told to the observer. Default: `None`, off. At
+    /// least 1 ms.
+    pub fn leak_warning(mut self, after: impl Into<Option<Duration>>) -> Self {
+        self.config = self.config.leak_warning(after);
         self
     }
 
@@ -250,7 +266,7 @@ impl<C: Connector> Builder<C> {
     /// it is used, and bytes that arrive on it meanwhile end it at once. Elsewhere than on Linux it
     /// is done so in any case: this is there to test and to compare with.
     pub fn portable_watch(mut self, on: bool) -> Self {
-        self.config.portable_watch = on;
+        self.config = self.config.portable_watch(on);
         self
     }
 
@@ -284,7 +300,7 @@ impl<C: Connector> Builder<C> {
     /// two contradict each other.
     pub fn build(self) -> Result<Pool<C>, Error> {
         let settings = self.config.settle()?;
-        let shared = Shared::new(self.connector, settings, self.observer);
+        let shared = Shared::new(self.connector, self.config, settings, self.observer);
         Ok(Pool::new(shared, self.driver, self.resolver))
     }
 }

@@ -1,6 +1,7 @@
 //! Settings: their defaults, how unset ones follow from set ones, and what is refused.
 
 mod endpoint;
+mod setters;
 
 pub use self::endpoint::EndpointLimits;
 
@@ -28,9 +29,40 @@ pub enum Reuse {
     Oldest,
 }
 
-/// Settings as a user gave them. `None`: not set.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Config {
+/// The settings of a pool, as a value: to build pools with, to change them while they run, to be
+/// kept and compared.
+///
+/// What is not set is at its default, which the [`Builder`](crate::Builder) tells for each. Nothing
+/// is checked before [`build`](crate::Builder::build) or
+/// [`reconfigure`](crate::Pool::reconfigure).
+///
+/// With the feature `serde` it can be read from a file and written to one, in any format that names
+/// its fields. They have the names of the methods here. Times are texts, with the units `ns`, `us`,
+/// `ms`, `s`, `m`, `h` and `d`; where a method takes `None` it is `"off"`; and
+/// [`reuse`](Self::reuse) is `"newest"` or `"oldest"`. Whatever else is there is refused, with the
+/// name of the setting, and with the line by formats that know it.
+///
+/// ```toml
+/// max_total = 200
+/// max_uses = "off"
+/// idle_timeout = "1m 30s"
+/// checkout_timeout = "500ms"
+/// ```
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use warmline::{Config, Pool, TcpConnector};
+///
+/// let config = Config::new().max_total(200).idle_timeout(Duration::from_secs(30));
+/// let pool = Pool::builder(TcpConnector::new()).config(config).build()?;
+/// pool.reconfigure(pool.config().max_total(20))?; // and all else as it was
+/// # Ok::<(), warmline::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "settings do nothing before Builder::config or Pool::reconfigure"]
+pub struct Config {
     pub(crate) name: Option<String>,
     pub(crate) max_total: Option<usize>,
     pub(crate) max_per_endpoint: Option<usize>,
@@ -42,7 +74,6 @@ pub(crate) struct Config {
     pub(crate) max_uses: Option<Option<u32>>,
     pub(crate) idle_timeout: Option<Option<Duration>>,
     pub(crate) max_lifetime: Option<Option<Duration>>,
-    pub(crate) leak_warning: Option<Option<Duration>>,
     pub(crate) checkout_timeout: Option<Duration>,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) fair_after: Option<Duration>,
@@ -52,18 +83,25 @@ pub(crate) struct Config {
     pub(crate) check_timeout: Option<Duration>,
     pub(crate) settle_timeout: Option<Duration>,
     pub(crate) fail_fast: Option<bool>,
-    pub(crate) reuse: Reuse,
-    pub(crate) portable_watch: bool,
+    pub(crate) reuse: Option<Reuse>,
+    pub(crate) leak_warning: Option<Option<Duration>>,
+    pub(crate) portable_watch: Option<bool>,
 }
 
 /// Settings in force: every one has a value, and they fit each other.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) name: String,
+    pub(crate) fixed: Fixed,
     pub(crate) checkout_timeout: Duration,
     pub(crate) probe_after: Duration,
-    pub(crate) portable_watch: bool,
     pub(crate) limits: Limits,
+}
+
+/// The settings that a pool keeps for as long as it lives.
+#[derive(Clone, Debug)]
+pub(crate) struct Fixed {
+    pub(crate) name: String,
+    pub(crate) portable_watch: bool,
 }
 
 /// The settings that decisions of the core depend on.
@@ -159,7 +197,7 @@ fn check_order(
 
 impl Config {
     /// Fills in what is not set and refuses what makes no sense.
-    pub(crate) fn settle(self) -> Result<Settings, Error> {
+    pub(crate) fn settle(&self) -> Result<Settings, Error> {
         self.check_values()?;
         self.check_pairs()?;
         let max_total = self.max_total.unwrap_or_else(|| {
@@ -200,15 +238,35 @@ impl Config {
             fair_after: self.fair_after.unwrap_or(DEFAULT_FAIR_AFTER),
             check_after: Some(self.check_after.unwrap_or(DEFAULT_CHECK_AFTER)),
             fail_fast: self.fail_fast.unwrap_or(true),
-            reuse: self.reuse,
+            reuse: self.reuse.unwrap_or_default(),
+        };
+        let fixed = Fixed {
+            name: self.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+            portable_watch: self.portable_watch.unwrap_or(false),
         };
         Ok(Settings {
-            name: self.name.unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+            fixed,
             checkout_timeout: self.checkout_timeout.unwrap_or(DEFAULT_CHECKOUT_TIMEOUT),
             probe_after: self.probe_after.unwrap_or(DEFAULT_PROBE_AFTER),
-            portable_watch: self.portable_watch,
             limits,
         })
+    }
+
+    /// Settings in force for a pool that runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`settle`](Config::settle), and if it would change what cannot be changed.
+    pub(crate) fn settle_for(&self, fixed: &Fixed) -> Result<Settings, Error> {
+        if let Some(name) = self.name.as_deref().filter(|name| *name != fixed.name) {
+            let text = format!("name({name:?}): a pool keeps its name, {:?}", fixed.name);
+            return Err(Error::config(text));
+        }
+        if let Some(on) = self.portable_watch.filter(|on| *on != fixed.portable_watch) {
+            let text = format!("portable_watch({on}): is chosen when a pool is built, for good");
+            return Err(Error::config(text));
+        }
+        self.settle()
     }
 
     /// Each value on its own.

@@ -110,6 +110,8 @@
 //! [`idle_timeout`](Builder::idle_timeout) (default 90 s) should be shorter than the time after
 //! which the server, or a firewall between, closes idle connections.
 //!
+//! All of them can be changed while the pool is in use: [`Pool::reconfigure`].
+//!
 //! # Errors
 //!
 //! There is one type, [`Error`]. Its [`kind`](Error::kind) is for programs; its text is one line
@@ -186,7 +188,11 @@
 //!
 //! # Features
 //!
-//! None yet; the default is empty and will stay so.
+//! The default is empty and will stay so.
+//!
+//! | feature | what it adds | what it needs |
+//! |---|---|---|
+//! | `serde` | [`Config`] can be read from a file and written to one | `serde`, without its defaults |
 //!
 //! # Log levels
 //!
@@ -284,9 +290,13 @@ mod pool;
 mod builder;
 mod repeat;
 
+// 8
+#[cfg(feature = "serde")]
+mod serde;
+
 pub use crate::builder::Builder;
 pub use crate::clock::{Deadline, Stamp};
-pub use crate::config::{EndpointLimits, Reuse};
+pub use crate::config::{Config, EndpointLimits, Reuse};
 #[cfg(unix)]
 pub use crate::connector::UnixConnector;
 pub use crate::connector::{

@@ -89,8 +89,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         let entry = self.entries.at(token.index);
         if entry.timer.at().is_none() {
-            let deadline = entry.born.plus(self.limits.connect_timeout);
-            self.set_timer(token.index, Some(deadline), fx);
+            let deadline = entry.retires_at.at();
+            self.set_timer(token.index, deadline, fx);
         }
         self.make_way(now, fx);
         true
@@ -210,7 +210,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         now: Now,
         fx: &mut Effects<T, W>,
     ) {
-        let retires_at = self.retirement(now);
+        let retires_at = self.retirement(now.mono);
         let entry = self.entries.at_mut(token.index);
         entry.born = now.mono;
         entry.retires_at = Due::new(retires_at);

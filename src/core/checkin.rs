@@ -147,7 +147,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return;
         }
         let place = self.endpoints.at(endpoint);
-        if place.is_over && place.total() > place.caps.max_per_endpoint {
+        let is_exceeded = self.budget.permits.is_exceeded();
+        if place.is_over && (is_exceeded || place.total() > place.caps.max_per_endpoint) {
             self.discard(token, conn, CloseReason::Surplus, now, fx);
             return;
         }
@@ -251,8 +252,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let place = self.endpoints.at(endpoint);
         let max_idle = place.caps.max_idle_per_endpoint;
         let has_room = place.idle.len() < max_idle && self.budget.idle.len() < self.limits.max_idle;
-        // It is counted nowhere at this moment.
-        if place.is_over && place.total() >= place.caps.max_per_endpoint {
+        let is_exceeded = self.budget.permits.is_exceeded();
+        // At its endpoint it is counted nowhere at this moment.
+        if place.is_over && (is_exceeded || place.total() >= place.caps.max_per_endpoint) {
             self.end_uncounted(index, conn, CloseReason::Surplus, fx);
         } else if from == From::User && self.gives_away(endpoint, now.mono) {
             self.end_uncounted(index, conn, CloseReason::MadeRoom, fx);

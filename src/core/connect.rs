@@ -100,6 +100,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         };
         let place = self.endpoints.at(endpoint);
         let begins_in_loop = place.begins_in_loop;
+        let deadline = now.mono.plus(self.limits.connect_timeout);
         let token = self.entries.insert(Entry {
             conn: None,
             state: State::Connecting(Attempt::Queued),
@@ -119,13 +120,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             is_routine: false,
             awaits_successor: false,
             timer: Due::NEVER,
-            retires_at: Due::NEVER,
+            retires_at: Due::new(Some(deadline)),
             stack: Links::NONE,
             used: Links::NONE,
             permit,
         });
         self.begin_attempt(token.index, now);
-        let deadline = now.mono.plus(self.limits.connect_timeout);
         if !begins_in_loop {
             self.set_timer(token.index, Some(deadline), fx);
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Stamp;
-use crate::config::Caps;
+use crate::config::{Caps, EndpointLimits};
 use crate::core::demand::Demand;
 use crate::core::entry::STACK;
 use crate::core::learned::Learned;
@@ -22,9 +22,11 @@ pub(crate) const VACANT: usize = 1;
 #[derive(Debug)]
 pub(crate) struct EndpointCore<W> {
     pub(crate) caps: Caps,
-    /// They were set for this endpoint alone, and must not be forgotten.
-    pub(crate) has_own_caps: bool,
-    /// It has more connections than its limits allow, which were lowered: those that come back end.
+    /// What they follow from beside the limits of the pool, if there is that: it must not be
+    /// forgotten.
+    pub(crate) own_limits: Option<Box<EndpointLimits>>,
+    /// It has more connections than its limits allow, which were lowered, or has some while the
+    /// pool has more than its own allow: those that come back end.
     pub(crate) is_over: bool,
     /// Idle connections, newest at the back.
     pub(crate) idle: List<STACK>,
@@ -132,7 +134,7 @@ impl<W> EndpointCore<W> {
     pub(crate) fn new(caps: Caps, wall: Stamp) -> Self {
         Self {
             caps,
-            has_own_caps: false,
+            own_limits: None,
             is_over: false,
             idle: List::new(),
             care_after: 0,

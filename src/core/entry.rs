@@ -52,7 +52,7 @@ pub(crate) struct Entry<T> {
     /// What its timer is set to: the end of its lifetime, or of the attempt that has it, or the time
     /// to see whether it wants proof.
     pub(crate) timer: Due,
-    /// When it is to retire.
+    /// When it is to retire; of an attempt, its deadline.
     pub(crate) retires_at: Due,
     pub(crate) stack: Links,
     pub(crate) used: Links,

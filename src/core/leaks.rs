@@ -21,13 +21,19 @@ const JUMP: Duration = Duration::from_secs(1);
 pub(crate) struct LeakWatch {
     /// When the last look was, by both clocks.
     last: Now,
+    /// What was out for too long by then was told. Wall clock.
+    told_until: Stamp,
     /// When the next is, if anything is watched.
     next: Option<Stamp>,
 }
 
 impl LeakWatch {
     pub(crate) const fn new() -> Self {
-        Self { last: Now { wall: Stamp::ZERO, mono: Stamp::ZERO }, next: None }
+        Self::beginning(Now { wall: Stamp::ZERO, mono: Stamp::ZERO }, None)
+    }
+
+    const fn beginning(now: Now, next: Option<Stamp>) -> Self {
+        Self { last: now, told_until: Stamp::ZERO, next }
     }
 
     /// When the reaper must look.
@@ -46,8 +52,21 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         if self.leaks.next.is_none() {
             let at = now.mono.plus(leak_after);
-            self.leaks = LeakWatch { last: now, next: Some(at) };
+            self.leaks = LeakWatch::beginning(now, Some(at));
             self.look_by(at, fx);
+        }
+    }
+
+    /// The setting has changed: what is out now is watched under the new one from now on.
+    pub(crate) fn watch_anew(&mut self, now: Now, fx: &mut Effects<T, W>) {
+        self.leaks = LeakWatch::new();
+        let endpoints: Vec<u32> = self.endpoints.indexes().collect();
+        for endpoint in endpoints {
+            self.endpoints.at_mut(endpoint).is_leak_watched = false;
+            self.note_care(endpoint);
+            if self.endpoints.at(endpoint).in_use > 0 {
+                self.watch_for_leaks(endpoint, now, fx);
+            }
         }
     }
 
@@ -56,13 +75,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let is_due = self.leaks.next.is_some_and(|at| at <= now.mono);
         let Some(leak_after) = self.limits.leak_warning.filter(|_| is_due) else { return };
         self.forgive_jump(now);
-        let (limit, last) = (nanos(leak_after), self.leaks.last.wall);
+        let (limit, told_until) = (nanos(leak_after), self.leaks.told_until);
         let mut soonest = leak_after;
         let mut suspects: Vec<(u32, Holding)> = Vec::new();
         for entry in self.entries.iter() {
             let Some(holding) = entry.holding() else { continue };
             let held = entry.used(now.wall);
-            let was_told = last.since(holding.since) >= leak_after;
+            let was_told = told_until.since(holding.since) >= leak_after;
             if held < limit {
                 soonest = soonest.min(Duration::from_nanos(limit - held));
             } else if !was_told {
@@ -80,7 +99,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let goes_on = self.end_watches();
         // Clocks tick: a look that comes a little early would find nothing.
         let pause = soonest.max(Duration::from_millis(10));
-        self.leaks = LeakWatch { last: now, next: goes_on.then(|| now.mono.plus(pause)) };
+        let next = goes_on.then(|| now.mono.plus(pause));
+        self.leaks = LeakWatch { last: now, told_until: now.wall, next };
     }
 
     /// Ends the watch of endpoints where nothing is in use nor was used since the last look. False
@@ -116,7 +136,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 entry.since = entry.since.plus(jump).min(now.wall);
             }
         }
-        self.leaks.last.wall = self.leaks.last.wall.plus(jump);
+        self.leaks.told_until = self.leaks.told_until.plus(jump);
     }
 
     /// An endpoint that nobody watches, though leaks are to be warned of.

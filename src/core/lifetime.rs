@@ -15,14 +15,14 @@ const MISSED_WITHIN: Duration = Duration::from_secs(5);
 const FOR_SUCCESSORS: u32 = 64;
 
 impl<T, W: Clone + PartialEq> Core<T, W> {
-    /// When a connection that is opened now is to retire: a little before the end of its lifetime,
-    /// to leave time for a successor, or up to a quarter of it: those that were opened together lie
-    /// evenly between the two.
-    pub(crate) fn retirement(&mut self, now: Now) -> Option<Stamp> {
+    /// When a connection that was opened then is to retire: a little before the end of its
+    /// lifetime, to leave time for a successor, or up to a quarter of it: those that were opened
+    /// together lie evenly between the two.
+    pub(crate) fn retirement(&mut self, born: Stamp) -> Option<Stamp> {
         let lifetime = self.limits.max_lifetime?;
         let (least, most) = (nanos(lifetime / FOR_SUCCESSORS), nanos(lifetime / 4));
         let off = least + self.spread(most - least);
-        Some(now.mono.plus(lifetime.saturating_sub(Duration::from_nanos(off))))
+        Some(born.plus(lifetime.saturating_sub(Duration::from_nanos(off))))
     }
 
     /// A connection has reached the age at which it retires. One that would be missed has a

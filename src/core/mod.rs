@@ -16,10 +16,10 @@
 //!
 //! Which file does what: `checkout` serves callers, `checkin` takes connections back, `connect`
 //! decides when to open more, `pace` how fast, `attempt` what comes of it; `lifetime` lets them
-//! retire, `leaks` notices those that
-//! do not come back, `situation` knows why somebody waits, `demand` how many are needed, `proof` sees that idle ones work, `learned` knows how long servers let them be idle,
-//! `pausing` holds everything back, `upkeep` keeps time and ends things, `vacancy` knows which
-//! endpoints can be forgotten.
+//! retire, `leaks` notices those that do not come back, `proof` sees that idle ones work, `learned`
+//! knows how long servers let them be idle, `pausing` holds everything back, `limits` changes what
+//! there may be, `upkeep` keeps time and ends things, `vacancy` knows which endpoints can be
+//! forgotten, `situation` why somebody waits, and `demand` how many connections the load needs.
 
 mod attempt;
 mod budget;
@@ -33,6 +33,7 @@ mod entry;
 mod leaks;
 mod learned;
 mod lifetime;
+mod limits;
 mod list;
 mod pace;
 mod pausing;
@@ -307,8 +308,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         #[cfg(warmline_sim)]
         self.decided_by(now);
         self.note_vacancy(endpoint);
+        let is_exceeded = self.budget.permits.is_exceeded();
         let place = self.endpoints.at_mut(endpoint);
-        place.is_over &= place.total() > place.caps.max_per_endpoint;
+        place.is_over &= is_exceeded || place.total() > place.caps.max_per_endpoint;
         if self.is_closed {
             if self.entries.len() == 0 {
                 fx.hints.extend(self.drainers.iter().cloned());

@@ -33,6 +33,16 @@ impl Permits {
         self.taken -= 1;
     }
 
+    /// What was taken beyond that stays so until it is given back.
+    pub(crate) const fn set_most(&mut self, most: usize) {
+        self.most = most;
+    }
+
+    /// More were taken, before that was lowered, than there may be now.
+    pub(crate) const fn is_exceeded(&self) -> bool {
+        self.taken > self.most
+    }
+
     pub(crate) const fn taken(&self) -> usize {
         self.taken
     }

@@ -127,7 +127,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         assert!(idle == 0 || is_within, "idle beyond max_per_endpoint at {endpoint}");
         assert!(idle <= caps.max_idle_per_endpoint, "max_idle_per_endpoint at {endpoint}");
         assert!(
-            !place.is_unused() || place.is_vacant || place.has_own_caps,
+            !place.is_unused() || place.is_vacant || place.own_limits.is_some(),
             "{endpoint} would never be forgotten"
         );
         let routine = self.count(endpoint, |entry| entry.is_routine);
@@ -269,9 +269,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         assert_eq!(budget.abandoned, sum(|place| place.abandoned), "abandoned");
         assert_eq!(budget.waiting, sum(|place| place.waiters.len()), "waiting");
         assert_eq!(budget.waiting, self.waiters.len(), "waiters and queues");
-        assert!(self.entries.len() <= limits.max_total, "max_total");
+        assert_eq!(budget.permits.most(), limits.max_total, "permits");
+        if self.entries.len() > limits.max_total {
+            assert!(budget.idle.is_empty(), "one is idle beyond max_total");
+            let is_noted = |place: &EndpointCore<W>| place.is_over || place.total() == 0;
+            assert!(self.endpoints.iter().all(is_noted), "more than max_total for ever");
+        }
         assert!(budget.idle.len() <= limits.max_idle, "max_idle");
-        assert!(budget.attempts.len() <= limits.max_connecting_total, "max_connecting_total");
         assert!(budget.abandoned <= MOST_ABANDONED, "abandoned: {}", budget.abandoned);
         let stats = self.stats_of_all();
         let held = stats.idle() + stats.in_use() + stats.checking();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::{Now, Stamp, nanos};
-use crate::config::{Caps, Reuse};
+use crate::config::Reuse;
 use crate::core::Core;
 use crate::core::effects::{Action, Answer, Effects};
 use crate::core::entry::{Attempt, State};
@@ -144,26 +144,6 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.pump(endpoint, now, fx);
         }
         self.make_way(now, fx);
-    }
-
-    /// Gives an endpoint limits of its own, or takes them away again. What is idle beyond them ends
-    /// at once, what is in use when it comes back.
-    pub(crate) fn set_caps(&mut self, endpoint: u32, caps: Caps, now: Now, fx: &mut Effects<T, W>) {
-        let has_own_caps = caps != self.limits.caps();
-        let place = self.endpoints.at_mut(endpoint);
-        (place.caps, place.has_own_caps) = (caps, has_own_caps);
-        let most = caps.max_per_endpoint.min(caps.max_idle_per_endpoint);
-        place.warm_target = place.warm_target.min(most);
-        if caps.min_idle > 0 {
-            (place.kept, place.last_used) = (true, now.wall);
-            self.budget.keeps_some = true;
-        }
-        while let Some(oldest) = self.endpoints.at(endpoint).surplus() {
-            self.end(oldest, None, CloseReason::Surplus, fx);
-        }
-        let place = self.endpoints.at_mut(endpoint);
-        place.is_over = place.total() > caps.max_per_endpoint;
-        self.rebalance(endpoint, now, fx);
     }
 
     /// This endpoint is to have idle connections kept ready, as long as it is used.

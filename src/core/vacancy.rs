@@ -29,7 +29,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// taken off when a sweep finds otherwise.
     pub(crate) fn note_vacancy(&mut self, endpoint: u32) {
         let place = self.endpoints.at_mut(endpoint);
-        if !place.is_vacant && place.is_unused() && !place.has_own_caps {
+        if !place.is_vacant && place.is_unused() && place.own_limits.is_none() {
             place.is_vacant = true;
             self.budget.vacant.push_back(&mut self.endpoints, endpoint);
         }
@@ -46,7 +46,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             let Some(endpoint) = self.budget.vacant.front() else { break };
             self.budget.vacant.remove(&mut self.endpoints, endpoint);
             let place = self.endpoints.at_mut(endpoint);
-            place.is_vacant = place.is_unused() && !place.has_own_caps;
+            place.is_vacant = place.is_unused() && place.own_limits.is_none();
             if place.is_vacant {
                 self.budget.vacant.push_back(&mut self.endpoints, endpoint);
                 found.push(endpoint);
@@ -63,7 +63,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         fx: &mut Effects<T, W>,
     ) -> Fate {
         let place = self.endpoints.at(endpoint);
-        if place.kept_idle() > 0 || place.has_own_caps || !place.is_unused() {
+        if place.kept_idle() > 0 || place.own_limits.is_some() || !place.is_unused() {
             return Fate::Stays;
         }
         if place.retry_at.is_some_and(|at| at > now.mono) {

@@ -90,8 +90,9 @@ impl<C: Connector> Endpoint<C> {
 
     /// Gives this endpoint limits of its own, in place of those it had before.
     ///
-    /// They hold from now on, for as long as the pool lives. If they fall, what is idle beyond them
-    /// is closed at once, what is in use when it comes back
+    /// They hold from now on, for as long as the pool lives; what they do not say follows the
+    /// pool's settings, also when [those change](Pool::reconfigure). If they fall, what is idle
+    /// beyond them is closed at once, what is in use when it comes back
     /// ([`Surplus`](crate::CloseReason::Surplus)); if they rise, whoever waits is served.
     /// [`EndpointLimits::new`] takes them away again.
     ///
@@ -103,15 +104,14 @@ impl<C: Connector> Endpoint<C> {
     /// could be started for that.
     pub fn set_limits(&self, limits: EndpointLimits) -> Result<(), Error> {
         let shared = &self.handle.shared;
-        let caps = limits.settle(&shared.settings.limits)?;
+        let caps = shared.settle_limits(limits)?;
         if shared.is_closed() || self.handle.is_orphaned() {
             return Err(Error::closed());
         }
         if caps.min_idle > 0 {
             self.handle.start()?;
         }
-        shared.set_caps(&self.home, caps);
-        Ok(())
+        shared.set_limits(&self.home, limits)
     }
 
     /// Notes that the server has told for how long it lets connections be idle: in a `Keep-Alive:
@@ -186,7 +186,7 @@ impl<C: Connector> Endpoint<C> {
     }
 
     pub(crate) fn checkout_timeout(&self) -> Duration {
-        self.handle.shared.settings.checkout_timeout
+        self.handle.shared.checkout_timeout()
     }
 
     /// What tells this endpoint apart from others.

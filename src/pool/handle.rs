@@ -82,7 +82,7 @@ pub(super) fn checkout<C: Connector>(
     match home.checkout_fast(caller) {
         Some(held) => Ok(PooledConn::new(held, home)),
         None => {
-            let timeout = timeout.unwrap_or(home.shared.settings.checkout_timeout);
+            let timeout = timeout.unwrap_or_else(|| home.shared.checkout_timeout());
             checkout_slow(handle, home, timeout, Manner::Eager, caller)
         }
     }

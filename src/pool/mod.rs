@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Deadline;
+use crate::config::Config;
 use crate::connector::{Connector, TcpConnector};
 use crate::core::Stats;
 use crate::driver::{Driver, Resolver};
@@ -171,6 +172,58 @@ impl<C: Connector> Pool<C> {
         self.0.shared.stats(None)
     }
 
+    /// The settings in force, as they were given last.
+    ///
+    /// See [`reconfigure`](Pool::reconfigure) for an example.
+    pub fn config(&self) -> Config {
+        self.0.shared.config()
+    }
+
+    /// Puts other settings in force while the pool is in use: all that `config` says, and for all
+    /// that it does not say, the defaults. To change one, set it on [`config`](Pool::config). Name
+    /// and [`portable_watch`](crate::Builder::portable_watch) stay as they are.
+    ///
+    /// Where limits rise, whoever waits is served at once. Where they fall, what is idle beyond
+    /// them is closed at once, that first which was used longest ago, and what is in use or being
+    /// opened when it comes ([`Surplus`](crate::CloseReason::Surplus)); nobody who waits is turned
+    /// away. A new lifetime holds for connections that are there, too: they retire as if they had
+    /// been opened under it. New time-outs hold for whatever begins from now on. Endpoints keep
+    /// [limits of their own](Endpoint::set_limits); what these do not say follows the new settings.
+    ///
+    /// From any thread, at any time, also before the first connect and while the pool is
+    /// [paused](Pool::pause). Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) as [`build`](crate::Builder::build), and if the name or
+    /// `portable_watch` would change, or the limits that an endpoint has of its own conflict with
+    /// the new ones: all is as it was then. [`Closed`](crate::ErrorKind::Closed).
+    /// [`Connect`](crate::ErrorKind::Connect) if connections are to be kept ready and no thread
+    /// could be started for that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use warmline::Pool;
+    ///
+    /// let pool = Pool::tcp();
+    /// pool.reconfigure(pool.config().max_per_endpoint(8).max_waiting(100))?;
+    /// assert!(pool.reconfigure(pool.config().max_total(4)).is_err()); // less than one endpoint's
+    /// assert_eq!(pool.config(), warmline::Config::new().max_per_endpoint(8).max_waiting(100));
+    /// # Ok::<(), warmline::Error>(())
+    /// ```
+    pub fn reconfigure(&self, config: Config) -> Result<(), Error> {
+        let shared = &self.0.shared;
+        if shared.is_closed() || self.0.is_orphaned() {
+            return Err(Error::closed());
+        }
+        let settings = config.settle_for(&shared.settings)?;
+        if settings.limits.min_idle > 0 {
+            self.0.start()?;
+        }
+        shared.reconfigure(config, settings)
+    }
+
     /// Who has connections at this moment: where they were checked out, by which thread, and since
     /// when; those first that have been out for longest.
     ///
@@ -328,7 +381,7 @@ impl<C: Connector> fmt::Debug for Pool<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
             .field("name", &self.0.shared.settings.name)
-            .field("limits", &self.0.shared.settings.limits)
+            .field("limits", &self.0.shared.limits())
             .finish_non_exhaustive()
     }
 }

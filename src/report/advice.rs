@@ -37,7 +37,7 @@ impl Report {
             advice.push(format!(
                 "{count} checkouts were turned away: too many waited (max_waiting {}), or an \
                  attempt had just failed",
-                self.settings.limits.max_waiting
+                self.limits.as_ref().map_or(0, |limits| limits.max_waiting)
             ));
         }
         if self.stats.events_dropped() > 0 {

@@ -11,7 +11,7 @@ pub(crate) use self::wait::End;
 use std::time::Duration;
 
 use crate::clock::Stamp;
-use crate::config::{Caps, Settings};
+use crate::config::{Caps, Limits};
 use crate::core::{Load, Stats};
 use crate::error::Verdict;
 use crate::holder::Group;
@@ -35,7 +35,10 @@ use crate::sync::Arc;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Report {
-    pub(crate) settings: Settings,
+    pub(crate) name: String,
+    pub(crate) checkout_timeout: Duration,
+    /// In force at this moment; none in a child process that cannot look.
+    pub(crate) limits: Option<Limits>,
     /// How long ago the pool was made.
     pub(crate) age: Duration,
     pub(crate) at: Stamp,

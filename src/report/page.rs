@@ -11,7 +11,7 @@ const MOST_LINES: usize = 10;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, age) = (&self.settings.name, Span(self.age));
+        let (name, age) = (&self.name, Span(self.age));
         writeln!(f, "warmline: pool \"{name}\", {age} old, {} endpoints", self.endpoints)?;
         let advice = self.advice();
         if advice.is_empty() {
@@ -62,7 +62,8 @@ impl Report {
     }
 
     fn write_settings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (limits, stats) = (&self.settings.limits, &self.stats);
+        let Some(limits) = &self.limits else { return Ok(()) };
+        let stats = &self.stats;
         let lines: [(&str, String, String); 14] = [
             ("max_total", limits.max_total.to_string(), format!("{} now", stats.total())),
             ("max_per_endpoint", limits.max_per_endpoint.to_string(), self.observed_most()),
@@ -78,7 +79,7 @@ impl Report {
                 limits.max_waiting.to_string(),
                 format!("{} now, {} turned away", stats.waiting(), stats.refused()),
             ),
-            ("checkout_timeout", span(Some(self.settings.checkout_timeout)), self.observed_waits()),
+            ("checkout_timeout", span(Some(self.checkout_timeout)), self.observed_waits()),
             (
                 "connect_timeout",
                 span(Some(limits.connect_timeout)),

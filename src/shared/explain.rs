@@ -128,7 +128,7 @@ impl<C: Connector> Shared<C> {
     /// Connections have been out for suspiciously long: a warning for each line of the program, as
     /// often as `leak_warning` says.
     pub(super) fn tell_suspects(&self, home: &Home<C>, all: Vec<Holding>, at: Stamp) {
-        let interval = self.settings.limits.leak_warning.unwrap_or_default();
+        let interval = self.limits().and_then(|limits| limits.leak_warning).unwrap_or_default();
         let now = clock::mono();
         for group in (Holdings { all, at }).groups() {
             let Some(held_back) = self.memory.may_warn_of(group.site, group.count, now, interval)
@@ -202,17 +202,17 @@ impl<C: Connector> Shared<C> {
         let (found, at) = self.gather_holdings(&mut watch);
         let all = found.into_iter().map(|(_, holding)| holding).collect();
         let holders = Holdings { all, at }.groups();
-        let (stats, is_closed) = match watch.lock(self) {
-            Some(state) => {
-                let seen = (state.core.stats_of_all(), state.core.is_closed());
-                watch.unlock(state);
-                seen
-            }
-            None => (Stats::default(), true),
-        };
+        let (mut stats, mut limits, mut is_closed) = (Stats::default(), None, true);
+        if let Some(state) = watch.lock(self) {
+            (stats, is_closed) = (state.core.stats_of_all(), state.core.is_closed());
+            limits = Some(state.core.limits().clone());
+            watch.unlock(state);
+        }
         let errors = self.recent_errors();
         Report {
-            settings: self.settings.clone(),
+            name: self.settings.name.clone(),
+            checkout_timeout: self.checkout_timeout(),
+            limits,
             age: now.mono.since(self.made_at),
             at: now.mono,
             stats: self.complete(stats),

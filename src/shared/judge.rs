@@ -52,7 +52,7 @@ impl<C: Connector> Home<C> {
         let grant = self.shared.enter()?.core.checkout(self.place, wall, caller)?;
         let idle_for = grant.lease.idle_for;
         let held = Held::lend(grant);
-        if self.shared.is_simple && idle_for < self.shared.probe_after {
+        if self.shared.is_simple && idle_for < self.shared.in_force.probe_after() {
             return Some(held);
         }
         self.look(held)
@@ -81,7 +81,7 @@ impl<C: Connector> Home<C> {
         if !was_idle {
             return None; // opened or judged a moment ago
         }
-        let has_rested = idle_for >= shared.probe_after;
+        let has_rested = idle_for >= shared.in_force.probe_after();
         // Before its first use, bytes are a greeting.
         let probe = |socket: &Socket| match socket.probe() {
             Some(CloseReason::StrayBytes) if uses == 0 => None,
@@ -201,7 +201,7 @@ impl<C: Connector> Home<C> {
         if sync::panicking() {
             return Verdict::Close(CloseReason::Panicked);
         }
-        if lease.uses >= shared.settings.limits.max_uses - 1 {
+        if lease.uses >= shared.in_force.max_uses() - 1 {
             return Verdict::Close(CloseReason::MaxUses);
         }
         if lease.epoch != self.epoch.load(Ordering::Relaxed) {

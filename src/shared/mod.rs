@@ -10,6 +10,7 @@ mod explain;
 mod forked;
 mod judge;
 mod names;
+mod reconfigure;
 mod record;
 mod seat;
 #[cfg(test)]
@@ -28,7 +29,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::clock::{self, Deadline, Now, Stamp};
-use crate::config::{Caps, Settings};
+use crate::config::{Config, Fixed, Settings};
 use crate::connector::{Connector, Plan, Watch, sealed};
 use crate::core::{Action, Closing, Core, Effects, Grant, Lease, Stats, Token, Upkeep};
 use crate::observe::{Closed, Connected, Observer};
@@ -36,6 +37,7 @@ use crate::redact::redact;
 use crate::shared::act::Deeds;
 use crate::shared::explain::Memory;
 use crate::shared::names::Names;
+use crate::shared::reconfigure::InForce;
 use crate::shared::record::{Rations, Remembered};
 use crate::shared::seat::{Mailbox, Seat, send_answers};
 use crate::sync::{
@@ -72,7 +74,10 @@ pub(crate) struct Shared<C: Connector> {
     pub(crate) is_plain: bool,
     /// Checking out and in is no more than a push and a pop: plain sockets, watched for ever.
     is_simple: bool,
-    pub(crate) settings: Settings,
+    /// The connector has a check.
+    has_check: bool,
+    pub(crate) settings: Fixed,
+    in_force: InForce,
     /// Tells pools apart on threads that work for several.
     pub(crate) id: u64,
     names: RwLock<Names<C>>,
@@ -92,8 +97,6 @@ pub(crate) struct Shared<C: Connector> {
     pid: AtomicU32,
     /// Somebody waits: a hint, so that a return need not read the precise time for nothing.
     is_waiting: AtomicBool,
-    /// Idle for so long, in nanoseconds, a socket is looked at before it goes out.
-    probe_after: u64,
     /// Decided while acting, and left to be done by whoever decided it, when there is less on the
     /// stack.
     backlog: Mutex<VecDeque<Deeds<C>>>,
@@ -127,6 +130,8 @@ impl<T> Held<T> {
 /// What the one lock guards.
 struct State<C: Connector> {
     core: Core<Boxed<C>, Mailbox<Boxed<C>>>,
+    /// The settings as they were given last.
+    config: Config,
     homes: HashMap<u32, Weak<Home<C>>>,
     /// Duplicates of sockets that are with the crew. Exactly one side takes one out: the crew when
     /// the call returns, or the reaper at the deadline.
@@ -190,17 +195,18 @@ impl<C: Connector> State<C> {
 
 /// Whether connections must be taken off the watch while they are in use: where the system, or a
 /// setting, knows no better way.
-fn watches_while_idle(settings: &Settings) -> bool {
+fn watches_while_idle(settings: &Fixed) -> bool {
     sys::CAN_WATCH && (settings.portable_watch || !sys::HEARS_FAREWELL)
 }
 
 impl<C: Connector> Shared<C> {
     pub(crate) fn new(
         connector: C,
+        config: Config,
         mut settings: Settings,
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
-        settings.name = redact(&settings.name).into_owned();
+        settings.fixed.name = redact(&settings.fixed.name).into_owned();
         let id = sync::next_number();
         let has_check = guarded(|| connector.has_check()).unwrap_or_else(|panic| {
             note_panic("a connector panicked in has_check", &panic);
@@ -210,10 +216,11 @@ impl<C: Connector> Shared<C> {
             settings.limits.check_after = None;
         }
         let is_plain = connector.is_plain(sealed::Token);
-        let is_simple = is_plain && !watches_while_idle(&settings);
+        let is_simple = is_plain && !watches_while_idle(&settings.fixed);
         let seed = clock::mono().as_nanos() ^ id.rotate_left(32);
         let state = State {
             core: Core::new(settings.limits.clone(), seed),
+            config,
             homes: HashMap::default(),
             duplicates: HashMap::default(),
             closing: 0,
@@ -222,6 +229,9 @@ impl<C: Connector> Shared<C> {
             connector,
             is_plain,
             is_simple,
+            has_check,
+            in_force: InForce::new(&settings),
+            settings: settings.fixed,
             id,
             names: RwLock::new(Names::new()),
             seats: Mutex::default(),
@@ -234,8 +244,6 @@ impl<C: Connector> Shared<C> {
             watcher: OnceLock::new(),
             pid: AtomicU32::new(0),
             is_waiting: AtomicBool::new(false),
-            probe_after: clock::nanos(settings.probe_after),
-            settings,
             backlog: Mutex::default(),
             state: CachePadded::new(Mutex::new(state)),
         }
@@ -388,10 +396,5 @@ impl<C: Connector> Shared<C> {
     pub(crate) fn note_idle_limit(&self, home: &Home<C>, limit: Duration) {
         let now = Now::read();
         self.transact(|core, fx| core.tell_idle_limit(home.place, limit, now, fx));
-    }
-
-    pub(crate) fn set_caps(&self, home: &Home<C>, caps: Caps) {
-        let now = Now::read();
-        self.transact(|core, fx| core.set_caps(home.place, caps, now, fx));
     }
 }

@@ -7,6 +7,8 @@ mod cancelling;
 mod checkin;
 mod checkout;
 mod checks;
+#[cfg(feature = "serde")]
+mod config_files;
 mod connecting;
 mod connectors;
 mod drivers;
@@ -27,6 +29,7 @@ mod observer;
 mod outages;
 mod pauses;
 mod rates;
+mod reconfiguring;
 mod redis;
 mod repeats;
 mod requests;

@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::fmt::Debug;
 
 use warmline::{
-    Address, BoxConnector, BoxError, Builder, CloseReason, Closed, Connected, Deadline, Ended,
-    Endpoint, EndpointLimits, Error, ErrorKind, Exchange, Failure, Look, One, Opening, Phase, Plan,
-    Pool, PooledConn, Pulse, Repeat, Request, Reset, Resolved, Resolver, Reuse, Socket,
-    SocketOptions, SocketPath, Stamp, Stats, TcpConnector, TcpKeepalive, UnixConnector, Watch,
+    Address, BoxConnector, BoxError, Builder, CloseReason, Closed, Config, Connected, Deadline,
+    Ended, Endpoint, EndpointLimits, Error, ErrorKind, Exchange, Failure, Look, One, Opening,
+    Phase, Plan, Pool, PooledConn, Pulse, Repeat, Request, Reset, Resolved, Resolver, Reuse,
+    Socket, SocketOptions, SocketPath, Stamp, Stats, TcpConnector, TcpKeepalive, UnixConnector,
+    Watch,
 };
 
 use crate::support::lab::Lab;
@@ -44,6 +45,7 @@ fn plain_values_can_be_shared_between_threads() {
     handle::<One>();
     handle::<CloseReason>();
     handle::<Closed>();
+    handle::<Config>();
     handle::<Connected>();
     handle::<Deadline>();
     handle::<Stamp>();

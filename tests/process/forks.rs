@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use warmline::{
-    CloseReason, Deadline, Driver, Endpoint, ErrorKind, Pool, PooledConn, TcpConnector,
+    CloseReason, Config, Deadline, Driver, Endpoint, ErrorKind, Pool, PooledConn, TcpConnector,
     UnixConnector,
 };
 
@@ -128,6 +128,7 @@ fn in_a_child_process_whatever_would_wait_or_connect_answers_closed_at_once() {
                     pool.endpoint("127.0.0.1:2")
                 });
                 steps.expect_closed("drain", || pool.drain(Deadline::after(FOR_EVER)));
+                steps.expect_closed("reconfigure", || pool.reconfigure(pool.config()));
                 steps.next("try_get");
                 assert!(endpoint.try_get().is_none());
                 steps.next("close and evict");
@@ -403,8 +404,9 @@ fn answers(
     steps.expect_closed("warm", || endpoint.warm(9, FOR_EVER));
     steps.expect_closed("drain", || pool.drain(Deadline::after(FOR_EVER)));
     steps.expect_closed("endpoint", || pool.endpoint(&name));
-    steps.next("stats");
-    let _counts = (endpoint.stats(), pool.stats());
+    steps.expect_closed("reconfigure", || pool.reconfigure(Config::new()));
+    steps.next("stats and settings");
+    let _counts = (endpoint.stats(), pool.stats(), pool.config());
     steps.next("close and evict");
     pool.close();
     pool.evict_all();

@@ -3,7 +3,7 @@
 use super::cause::{failure, shortage};
 use super::world::{Conn, Connecting, Held, Look, Mail, Out, Reply, Waiting, World, millis};
 use crate::clock::Stamp;
-use crate::config::Caps;
+use crate::config::{Caps, EndpointLimits, Limits};
 use crate::core::{Cut, Manner, Notice, Stats, Token};
 use crate::error::{ConnectFailure, Counts, Phase};
 use crate::observe::CloseReason;
@@ -198,9 +198,38 @@ impl World {
         assert_eq!(desk, Some(mail), "it was in the queue");
     }
 
+    /// Gives an endpoint all these limits for its own; none if they are the pool's.
     pub(super) fn set_caps(&mut self, endpoint: u32, caps: Caps) {
+        let own = EndpointLimits::new()
+            .max_per_endpoint(caps.max_per_endpoint)
+            .max_idle_per_endpoint(caps.max_idle_per_endpoint)
+            .min_idle(caps.min_idle)
+            .max_connecting(caps.max_connecting)
+            .max_waiting(caps.max_waiting);
+        let is_own = caps != self.limits.caps();
+        self.limit(endpoint, if is_own { own } else { EndpointLimits::new() }, caps);
+    }
+
+    /// Gives an endpoint limits of its own, for whatever they come to.
+    pub(super) fn set_limits(&mut self, endpoint: u32, own: EndpointLimits) {
+        let caps = own.settle(&self.limits).expect("they can be met");
+        self.limit(endpoint, own, caps);
+    }
+
+    fn limit(&mut self, endpoint: u32, own: EndpointLimits, caps: Caps) {
         let now = self.now;
-        self.run(&mut |core, fx| core.set_caps(endpoint, caps, now, fx));
+        self.run(&mut |core, fx| core.set_limits(endpoint, own, caps, now, fx));
+    }
+
+    /// The pool gets other limits, unless some endpoint's own conflict with them: then that one,
+    /// and the text of the error.
+    pub(super) fn reconfigure(&mut self, limits: &Limits) -> Result<(), (u32, String)> {
+        let caps = self.core.caps_under(limits);
+        let caps = caps.map_err(|(endpoint, error)| (endpoint, error.to_string()))?;
+        self.limits = limits.clone();
+        let now = self.now;
+        self.run(&mut |core, fx| core.reconfigure(limits.clone(), &caps, now, fx));
+        Ok(())
     }
 
     // ---- shortcuts

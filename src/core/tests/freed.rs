@@ -276,7 +276,32 @@ const PATHS: &[Path] = &[
         fill: settling,
         free: |world, _| world.upkeep_ends(Ok(())),
     },
+    Path {
+        name: "in use while there may be more from now on",
+        limits: plain,
+        fill: in_use,
+        free: |world, _| change(world, |limits| limits.max_total = 2),
+    },
+    Path {
+        name: "an attempt while more may run at a time from now on",
+        limits: |limits| (limits.max_total, limits.max_connecting_total) = (2, 1),
+        fill: connecting,
+        free: |world, _| change(world, |limits| limits.max_connecting_total = 2),
+    },
+    Path {
+        name: "idle while none may be from now on",
+        limits: plain,
+        fill: idle_and_told,
+        free: |world, _| change(world, |limits| limits.max_idle = 0),
+    },
 ];
+
+/// The pool gets other limits.
+fn change(world: &mut World, set: fn(&mut Limits)) {
+    let mut limits = world.limits.clone();
+    set(&mut limits);
+    world.reconfigure(&limits).expect("no endpoint has limits of its own");
+}
 
 /// Fills the pool, lets somebody wait at `endpoint`, frees the place: an attempt begins.
 fn serves(path: &Path, endpoint: u32) {

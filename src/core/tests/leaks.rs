@@ -111,3 +111,15 @@ fn without_the_setting_nobody_looks() {
     world.reap();
     assert!(world.suspects.is_empty() && world.core.leaks.next() == Stamp::MAX);
 }
+
+#[test]
+fn the_setting_can_be_turned_on_for_what_is_out_already() {
+    let mut world = World::with_endpoints(Limits { idle_timeout: None, ..limits() }, 2);
+    let _held = world.open(A, 2);
+    world.pass(5_000);
+    let limits = Limits { leak_warning: Some(millis(1_000)), ..world.limits.clone() };
+    world.reconfigure(&limits).expect("no endpoint has limits of its own");
+    world.reap();
+    look_in_time(&mut world);
+    assert_eq!(suspects(&mut world), [(A, vec![millis(6_000); 2])]);
+}

@@ -28,6 +28,7 @@ mod pausing;
 mod proof;
 mod queue;
 mod quick;
+mod reconfiguring;
 mod requests;
 mod scripts;
 mod shortage;

@@ -8,6 +8,8 @@
 //! one endpoint either all callers block or all make requests: which of both is next is a question
 //! of telling.
 
+mod reconfiguring;
+
 use std::collections::BTreeMap;
 
 use super::scripts::{Random, for_each_seed};
@@ -30,7 +32,7 @@ struct ModelConn {
     id: u32,
     endpoint: u32,
     /// When it came back, counted in returns; none while it is in use.
-    since: Option<u64>,
+    idle_since: Option<u64>,
     doomed: Option<CloseReason>,
 }
 
@@ -73,21 +75,21 @@ struct Model {
 
 impl Model {
     fn idle(&self, endpoint: u32) -> impl Iterator<Item = &ModelConn> {
-        self.conns.iter().filter(move |conn| conn.endpoint == endpoint && conn.since.is_some())
+        self.conns.iter().filter(move |conn| conn.endpoint == endpoint && conn.idle_since.is_some())
     }
 
     /// Which one a checkout takes.
     fn next_out(&self, endpoint: u32) -> Option<u32> {
         let found = match self.limits.reuse {
-            Reuse::Newest => self.idle(endpoint).max_by_key(|conn| conn.since),
-            Reuse::Oldest => self.idle(endpoint).min_by_key(|conn| conn.since),
+            Reuse::Newest => self.idle(endpoint).max_by_key(|conn| conn.idle_since),
+            Reuse::Oldest => self.idle(endpoint).min_by_key(|conn| conn.idle_since),
         };
         found.map(|conn| conn.id)
     }
 
     fn lend(&mut self, id: u32) {
         let conn = self.conns.iter_mut().find(|conn| conn.id == id).expect("it is idle");
-        conn.since = None;
+        conn.idle_since = None;
     }
 
     fn end(&mut self, id: u32, reason: CloseReason) {
@@ -96,7 +98,7 @@ impl Model {
     }
 
     fn has_room(&self, endpoint: u32) -> bool {
-        let idle = self.conns.iter().filter(|conn| conn.since.is_some()).count();
+        let idle = self.conns.iter().filter(|conn| conn.idle_since.is_some()).count();
         idle < self.limits.max_idle
             && self.idle(endpoint).count() < self.limits.max_idle_per_endpoint
     }
@@ -115,6 +117,7 @@ impl Model {
         let waiter = self.oldest(conn.endpoint, now);
         let has_room = self.has_room(conn.endpoint);
         match waiter {
+            _ if self.is_over(conn.endpoint) => self.end(id, CloseReason::Surplus),
             Some(w) if self.is_due(w, now) || !has_room => self.granted(w.mail, id),
             None if self.limits.max_idle_per_endpoint == 0 => self.end(id, CloseReason::Surplus),
             _ => self.rest(id, conn.endpoint),
@@ -134,18 +137,18 @@ impl Model {
     fn rest(&mut self, id: u32, endpoint: u32) {
         self.returns += 1;
         let since = Some(self.returns);
-        self.conns.iter_mut().filter(|c| c.id == id).for_each(|c| c.since = since);
+        self.conns.iter_mut().filter(|c| c.id == id).for_each(|c| c.idle_since = since);
         if self.idle(endpoint).count() > self.limits.max_idle_per_endpoint {
-            let oldest = self.idle(endpoint).min_by_key(|conn| conn.since).map(|c| c.id);
+            let oldest = self.idle(endpoint).min_by_key(|conn| conn.idle_since).map(|c| c.id);
             self.end(oldest.expect("there is one too many"), CloseReason::Surplus);
         }
-        let idle = self.conns.iter().filter(|conn| conn.since.is_some());
+        let idle = self.conns.iter().filter(|conn| conn.idle_since.is_some());
         if idle.clone().count() > self.limits.max_idle {
             // Waiters come before caps: first one that nobody waits for.
             let is_awaited = |conn: &ModelConn| {
                 self.waiters.iter().any(|waiter| waiter.endpoint == conn.endpoint)
             };
-            let oldest = idle.min_by_key(|conn| (is_awaited(conn), conn.since)).map(|c| c.id);
+            let oldest = idle.min_by_key(|conn| (is_awaited(conn), conn.idle_since)).map(|c| c.id);
             self.end(oldest.expect("there is one too many"), CloseReason::Surplus);
         }
     }
@@ -162,8 +165,9 @@ impl Model {
         if attempt.is_evicted {
             return self.events.push(Event::Closed(id, CloseReason::Evicted));
         }
-        self.conns.push(ModelConn { id, endpoint, since: None, doomed: None });
+        self.conns.push(ModelConn { id, endpoint, idle_since: None, doomed: None });
         match self.oldest(endpoint, now) {
+            _ if self.is_over(endpoint) => self.end(id, CloseReason::Surplus),
             Some(waiter) => self.granted(waiter.mail, id),
             None if !self.has_room(endpoint) => self.end(id, CloseReason::Surplus),
             None => self.rest(id, endpoint),
@@ -194,8 +198,8 @@ impl Model {
         }
         let is_awaited =
             |conn: &&ModelConn| self.waiters.iter().any(|waiter| waiter.endpoint == conn.endpoint);
-        let idle = self.conns.iter().filter(|conn| conn.since.is_some());
-        let spare = idle.filter(|conn| !is_awaited(conn)).min_by_key(|conn| conn.since);
+        let idle = self.conns.iter().filter(|conn| conn.idle_since.is_some());
+        let spare = idle.filter(|conn| !is_awaited(conn)).min_by_key(|conn| conn.idle_since);
         let Some(id) = spare.map(|conn| conn.id) else { return false };
         self.end(id, CloseReason::MadeRoom);
         true
@@ -208,7 +212,7 @@ impl Model {
         }
         let conn = self.conns.iter_mut().find(|conn| Some(conn.id) == id);
         let Some(conn) = conn else { return }; // it is gone
-        match (notice, conn.since) {
+        match (notice, conn.idle_since) {
             (Notice::HungUp, Some(_)) => self.end(id.unwrap_or(0), CloseReason::PeerClosed),
             (Notice::HungUp, None) => conn.doomed = Some(CloseReason::PeerClosed),
             (Notice::Stray, Some(_)) => self.end(id.unwrap_or(0), CloseReason::StrayBytes),
@@ -251,7 +255,7 @@ struct Pair<'r> {
 impl Pair<'_> {
     fn step(&mut self) {
         let endpoint = u32::try_from(self.random.below(2)).unwrap_or(0);
-        match self.random.below(24) {
+        match self.random.below(25) {
             0..=6 => self.ask(endpoint),
             7..=12 => self.give_back(),
             13..=16 => self.connect(),
@@ -267,7 +271,8 @@ impl Pair<'_> {
                 self.world.evict(endpoint);
             }
             22 => self.cancel(),
-            _ => self.discard(),
+            23 => self.discard(),
+            _ => self.reconfigure(),
         }
         self.compare();
     }
@@ -297,7 +302,8 @@ impl Pair<'_> {
                 self.model.waiters.push(waiter);
             }
             Got::Refused(Refusal::Saturated(_)) => {
-                assert_eq!((expected, theirs), (None, self.model.limits.max_waiting));
+                let is_full = theirs >= self.model.limits.max_waiting; // which may have fallen
+                assert!(expected.is_none() && is_full, "{expected:?}, {theirs} wait");
             }
             Got::Refused(Refusal::Failed(_, age, _)) => {
                 assert_eq!((expected, self.model.is_anything_left(endpoint)), (None, false));

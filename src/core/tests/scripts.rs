@@ -3,7 +3,7 @@
 
 use super::world::{Conn, Got, Held, Look, Mail, Waiting, World, limits, millis};
 use crate::clock::nanos;
-use crate::config::{Caps, Limits, Reuse};
+use crate::config::{Caps, EndpointLimits, Limits, Reuse};
 use crate::core::entry::State;
 use crate::core::{Manner, Notice, Token};
 use crate::observe::CloseReason;
@@ -108,7 +108,7 @@ fn tiny_limits(random: &mut Random) -> Limits {
 impl Script<'_> {
     fn step(&mut self) {
         let endpoint = u32::try_from(self.random.below(self.endpoints as usize)).unwrap_or(0);
-        match self.random.below(35) {
+        match self.random.below(36) {
             0..=6 => self.ask(endpoint),
             7 => self.held.extend(self.world.try_get(endpoint)),
             8..=12 => self.bring_back(),
@@ -129,6 +129,7 @@ impl Script<'_> {
             31 => self.cancel(),
             32 if self.random.one_in(4) => self.limit(endpoint),
             33 => self.pause(),
+            34 if self.random.one_in(3) => self.reconfigure(),
             _ => self.end_something(endpoint),
         }
     }
@@ -169,8 +170,22 @@ impl Script<'_> {
             max_connecting: self.random.pick(&[1, 2, 40]),
             max_waiting: self.random.pick(&[1, 3, 1_000]),
         };
-        let caps = if self.random.one_in(2) { own } else { limits.caps() };
-        self.world.set_caps(endpoint, caps);
+        match self.random.below(3) {
+            0 => {
+                let own = EndpointLimits::new().max_per_endpoint(max_per_endpoint);
+                self.world.set_limits(endpoint, own);
+            }
+            1 => self.world.set_caps(endpoint, own),
+            _ => self.world.set_limits(endpoint, EndpointLimits::new()),
+        }
+    }
+
+    /// The pool gets limits of another kind, unless those of an endpoint conflict with them.
+    fn reconfigure(&mut self) {
+        let limits = tiny_limits(self.random);
+        if let Err((endpoint, _)) = self.world.reconfigure(&limits) {
+            self.world.set_limits(endpoint, EndpointLimits::new());
+        }
     }
 
     /// The pool pauses, for a while as a rule.

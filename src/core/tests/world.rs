@@ -314,6 +314,8 @@ impl World {
         };
         let running = self.core.entries.iter().filter(is_running).count();
         assert!(running <= wanted, "{running} attempts at {endpoint}, {wanted} are wanted");
+        let (all, most) = (self.core.budget.attempts.len(), self.core.limits.max_connecting_total);
+        assert!(all <= most, "max_connecting_total");
     }
 
     /// The entry still belongs to whoever was given this token.
