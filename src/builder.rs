@@ -270,7 +270,8 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// Who is told of connections that are opened and closed. Default: nobody.
+    /// Who is told what happens to connections. Default: nobody. With one, checkouts and checkins
+    /// cost two reads of the precise clock and two calls more.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observer = Some(Arc::new(observer));
         self

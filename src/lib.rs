@@ -311,7 +311,10 @@ pub use crate::holder::Holder;
 #[cfg(unix)]
 pub use crate::key::SocketPath;
 pub use crate::key::{Address, Name, One};
-pub use crate::observe::{CloseReason, Closed, Connected, Observer};
+pub use crate::observe::{
+    CheckKind, Checked, CheckedIn, CheckedOut, Checking, CheckoutFailed, CloseReason, Closed,
+    ConnectFailed, Connected, Connecting, Detached, Observer,
+};
 pub use crate::pool::{Endpoint, Pool};
 pub use crate::repeat::Repeat;
 pub use crate::report::{Report, Wait};

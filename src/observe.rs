@@ -1,10 +1,18 @@
-//! What the pool tells an application while it works: why connections end, and when.
+//! What the pool tells an application while it works: each step of a connection's life, and why it
+//! ends.
+
+mod events;
+
+pub use self::events::{
+    CheckKind, Checked, CheckedIn, CheckedOut, Checking, CheckoutFailed, Closed, ConnectFailed,
+    Connected, Connecting, Detached,
+};
+
+pub(crate) use self::events::Spans;
 
 use std::fmt;
-use std::time::Duration;
 
-use crate::clock::Stamp;
-use crate::sync::Arc;
+use crate::holder::Holder;
 
 /// Declares [`CloseReason`] with the words it is logged with, so that no variant can lack them.
 macro_rules! close_reasons {
@@ -96,24 +104,58 @@ impl fmt::Display for CloseReason {
 ///
 /// Set with [`Builder::observer`](crate::Builder::observer). Every method has an empty default.
 ///
+/// ```text
+/// connecting ─▶ connected ─▶ checked_out ─▶ checked_in ─▶ … ─▶ closed
+///         └──▶ connect_failed          └──▶ detached
+/// ```
+///
+/// An attempt that was called off, or met the end of its pool before anything came of it, ends
+/// without another event: [`Stats::connects_called_off`](crate::Stats::connects_called_off) counts
+/// the former. What is ready only after its deadline has passed is told as connected and closed
+/// ([`TooLate`](CloseReason::TooLate)), after it was told as failed.
+///
+/// # Order
+///
+/// What is told of one connection carries its [number](Connected::connection), and times of one
+/// clock, which are in the order drawn above. So are the calls, as long as one thread makes them:
+/// an event for the observer thread may reach its method after a later one that the caller's own
+/// thread told.
+///
 /// # Blocking
 ///
-/// What a caller's own thread does (it closes a connection on return, say) is told on that thread;
-/// everything else on the driver's observer thread, in order, through a bounded queue: an observer
-/// that falls behind loses events, which [`Stats::events_dropped`](crate::Stats::events_dropped)
-/// counts, and delays nobody. No lock is held. A panic is caught and logged.
+/// No lock is held, and a panic is caught and logged. Which thread calls:
+///
+/// | thread | calls |
+/// |---|---|
+/// | the caller's | [`checked_out`](Observer::checked_out), [`checkout_failed`](Observer::checkout_failed), [`checked_in`](Observer::checked_in), [`detached`](Observer::detached), and [`closed`](Observer::closed) for what that caller closes on a plain socket |
+/// | the driver's observer thread | all others, in order, and what driver threads do for a caller: the answer to a [`Request`](crate::Request), say |
+///
+/// On the caller's thread a method that takes its time takes it from that caller; at a checkin the
+/// connection is out until it returns. It must not check out of the same pool: that would be told
+/// as well, and so on.
+///
+/// The observer thread has a bounded queue: an observer that falls behind, or never returns, loses
+/// events, which [`Stats::events_dropped`](crate::Stats::events_dropped) counts, and delays nobody
+/// but the other observers of a shared [`Driver`](crate::Driver). As long as none is dropped, what
+/// was told agrees with [`Stats`](crate::Stats), once it has all been told.
+///
+/// Where a pool has an observer, checkouts and checkins read the precise clock; where it has none, a
+/// branch is all that this costs.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
-/// use warmline::{Closed, Observer, Pool, TcpConnector};
+/// use warmline::{CheckedOut, Closed, Observer, Pool, TcpConnector};
 ///
 /// #[derive(Default)]
 /// struct Count(AtomicU64);
 ///
 /// impl Observer for Count {
+///     fn checked_out(&self, event: &CheckedOut) {
+///         self.0.fetch_add(u64::from(!event.is_reused()), Ordering::Relaxed);
+///     }
+///
 ///     fn closed(&self, event: &Closed) {
 ///         println!("{}: {} after {:?}", event.endpoint(), event.reason(), event.age());
-///         self.0.fetch_add(1, Ordering::Relaxed);
 ///     }
 /// }
 ///
@@ -121,91 +163,61 @@ impl fmt::Display for CloseReason {
 /// # Ok::<(), warmline::Error>(())
 /// ```
 pub trait Observer: Send + Sync + 'static {
+    /// An attempt to connect begins.
+    fn connecting(&self, event: &Connecting) {
+        let _unused = event;
+    }
+
     /// A connection was opened and is about to be handed out, or to become idle.
     fn connected(&self, event: &Connected) {
         let _unused = event;
     }
 
-    /// A connection ended. On plain sockets its descriptor is closed by now.
-    fn closed(&self, event: &Closed) {
+    /// An attempt to connect failed.
+    fn connect_failed(&self, event: &ConnectFailed) {
         let _unused = event;
     }
-}
 
-/// A connection was opened.
-///
-/// ```
-/// # use warmline::Connected;
-/// fn connected(event: &Connected) {
-///     println!("{}: connected in {:?}", event.endpoint(), event.took());
-/// }
-/// ```
-#[derive(Clone, Debug)]
-pub struct Connected {
-    pub(crate) endpoint: Arc<str>,
-    pub(crate) at: Stamp,
-    pub(crate) took: Duration,
-}
-
-impl Connected {
-    /// The endpoint, as its key displays itself.
-    #[must_use]
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
+    /// A caller is about to receive a connection.
+    fn checked_out(&self, event: &CheckedOut) {
+        let _unused = event;
     }
 
-    /// When the connection was ready (monotonic clock).
-    #[must_use]
-    pub const fn at(&self) -> Stamp {
-        self.at
+    /// A caller is about to receive an error in place of a connection. A
+    /// [`try_get`](crate::Pool::try_get) that finds nothing idle has not failed.
+    fn checkout_failed(&self, event: &CheckoutFailed) {
+        let _unused = event;
     }
 
-    /// How long it took to open: name, socket and [`Connector::open`](crate::Connector::open), from
-    /// the moment that a thread took it up.
-    #[must_use]
-    pub const fn took(&self) -> Duration {
-        self.took
-    }
-}
-
-/// A connection ended.
-///
-/// ```
-/// # use warmline::Closed;
-/// fn closed(event: &Closed) {
-///     println!("{}: {} at {}", event.endpoint(), event.reason(), event.at().as_nanos());
-/// }
-/// ```
-#[derive(Clone, Debug)]
-pub struct Closed {
-    pub(crate) endpoint: Arc<str>,
-    pub(crate) at: Stamp,
-    pub(crate) reason: CloseReason,
-    pub(crate) age: Duration,
-}
-
-impl Closed {
-    /// The endpoint, as its key displays itself.
-    #[must_use]
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
+    /// A caller gives its connection back, whether it is kept or closed.
+    fn checked_in(&self, event: &CheckedIn) {
+        let _unused = event;
     }
 
-    /// When it ended (monotonic clock).
-    #[must_use]
-    pub const fn at(&self) -> Stamp {
-        self.at
+    /// A caller [keeps](crate::PooledConn::detach) its connection: nothing more is told of it.
+    fn detached(&self, event: &Detached) {
+        let _unused = event;
     }
 
-    /// Why it ended.
-    #[must_use]
-    pub const fn reason(&self) -> CloseReason {
-        self.reason
+    /// An idle connection, or one that came back and is to be settled, goes out to be seen to.
+    fn checking(&self, event: &Checking) {
+        let _unused = event;
     }
 
-    /// How old it was.
-    #[must_use]
-    pub const fn age(&self) -> Duration {
-        self.age
+    /// It is back, or taken for lost. If it has not passed, `closed` follows.
+    fn checked(&self, event: &Checked) {
+        let _unused = event;
+    }
+
+    /// A connection has been out for longer than [`leak_warning`](crate::Builder::leak_warning). Told
+    /// once for each checkout.
+    fn leak_suspected(&self, holder: &Holder) {
+        let _unused = holder;
+    }
+
+    /// A connection ended. On plain sockets its descriptor is closed by now; of a check that does
+    /// not return it is when that does.
+    fn closed(&self, event: &Closed) {
+        let _unused = event;
     }
 }

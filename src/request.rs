@@ -82,14 +82,17 @@ impl<C: Connector> Request<C> {
         let request = Self::new(home, caller);
         match request.tray.ask(None, None) {
             Ok(()) => Ok(request),
-            Err(error) => Err(error.at(&request.tray.home.label)),
+            Err(error) => {
+                let home = &request.tray.home;
+                Err(home.tell_refused(error.at(&home.label)))
+            }
         }
     }
 
     /// A request that need not wait.
     pub(crate) fn answered(home: Arc<Home<C>>, held: Boxed<C>, caller: Caller) -> Self {
         let request = Self::new(home, caller);
-        request.tray.deliver(Ok(held));
+        request.tray.send(Ok(held)); // told already
         request
     }
 
@@ -147,8 +150,13 @@ impl<C: Connector> Tray<C> {
         Ok(())
     }
 
+    fn deliver(&self, mut answer: Result<Boxed<C>, Error>) {
+        self.home.tell_checkout(self.asked_at, &mut answer);
+        self.send(answer);
+    }
+
     /// Sends the answer. If nobody wants it any more, it goes back.
-    fn deliver(&self, answer: Result<Boxed<C>, Error>) {
+    fn send(&self, answer: Result<Boxed<C>, Error>) {
         let waited = clock::mono().since(self.asked_at);
         let answer = answer.map_err(|error| error.at(&self.home.label).after(waited));
         self.home.note_wait(self.asked_at, None, self.caller, answer.as_ref());

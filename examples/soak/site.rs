@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use warmline::{
-    Address, Closed, Connected, Connector, Driver, Endpoint, EndpointLimits, Error, Observer, Pool,
-    PooledConn, Resolver, Stats, TcpConnector,
+    Address, CheckedIn, CheckedOut, Closed, ConnectFailed, Connected, Connector, Detached, Driver,
+    Endpoint, EndpointLimits, Error, Observer, Pool, PooledConn, Resolver, Stats, TcpConnector,
 };
 
 use crate::board::{Board, SLACK};
@@ -116,10 +116,9 @@ impl<C: Connector<Key = Address>> Service<C> {
         });
         board.check(in_hand <= self.max_total, || format!("{name}: {in_hand} are in hand"));
         board.check(is_balanced(&stats), || format!("{name}: the counts do not add up: {stats}"));
-        // What was called off, or too late, is told of though it does not count as opened.
-        let unused = stats.connects_called_off() + stats.connects_failed();
-        let most = (stats.opened() + unused + stats.connecting() as u64, stats.closed() + unused);
-        board.check(connected <= most.0 && closed <= most.1, || {
+        // Told before it counts, and that is as an end after it does.
+        let coming = (stats.connecting() + stats.abandoned()) as u64;
+        board.check(connected <= stats.opened() + coming && closed <= stats.closed(), || {
             format!("{name}: told of {connected} opened and {closed} closed: {stats}")
         });
         for site in &self.sites {
@@ -128,12 +127,23 @@ impl<C: Connector<Key = Address>> Service<C> {
         stats
     }
 
-    /// Now that all have ended: of each the observer was told twice, but for what was dropped.
+    /// Now that all have ended: the observer was told of all that counts, but for what was dropped.
     pub(crate) fn is_all_told(&self) -> bool {
         let ((connected, closed), stats) = (self.events.counts(), self.pool.stats());
-        let missing = connected.abs_diff(closed + stats.detached());
-        let all = stats.opened() + stats.closed();
-        missing <= stats.events_dropped() && connected + closed + stats.events_dropped() >= all
+        let mut missing = 0;
+        for (told, counted) in [
+            (connected, stats.opened()),
+            (closed, stats.closed()),
+            (self.events.failed.load(Ordering::SeqCst), stats.connects_failed()),
+            (self.events.detached.load(Ordering::SeqCst), stats.detached()),
+        ] {
+            if told > counted {
+                return false;
+            }
+            missing += counted - told;
+        }
+        let checkouts = self.events.checkouts.load(Ordering::SeqCst);
+        (missing + checkouts.abs_diff(stats.checkouts())) <= stats.events_dropped()
     }
 }
 
@@ -268,6 +278,9 @@ impl Drop for InHand<'_> {
 #[derive(Default)]
 pub(crate) struct Events {
     connected: AtomicU64,
+    failed: AtomicU64,
+    checkouts: AtomicU64,
+    detached: AtomicU64,
     closed: AtomicU64,
 }
 
@@ -282,6 +295,25 @@ struct Watcher(Arc<Events>);
 impl Observer for Watcher {
     fn connected(&self, _: &Connected) {
         self.0.connected.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn connect_failed(&self, _: &ConnectFailed) {
+        self.0.failed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn checked_out(&self, _: &CheckedOut) {
+        self.0.checkouts.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn checked_in(&self, event: &CheckedIn) {
+        // The answer to a request that was dropped is no checkout.
+        if !event.was_received() {
+            self.0.checkouts.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    fn detached(&self, _: &Detached) {
+        self.0.detached.fetch_add(1, Ordering::SeqCst);
     }
 
     fn closed(&self, _: &Closed) {

@@ -7,7 +7,7 @@ use crate::core::Core;
 use crate::core::budget::MOST_ABANDONED;
 use crate::core::checkin::From;
 use crate::core::connect::{QUIET_RETRY_PAUSE, RETRY_PAUSE};
-use crate::core::effects::{Action, Answer, Closing, Effects};
+use crate::core::effects::{Action, Answer, Closing, Effects, End};
 use crate::core::entry::{Attempt, State};
 use crate::core::slab::Token;
 use crate::core::timers::{Due, Timer};
@@ -121,14 +121,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         fx: &mut Effects<T, W>,
     ) -> bool {
         let Some(entry) = self.entries.get_mut(token) else {
-            let conn = match result {
-                Ok(conn) => Some(conn),
-                Err(failure) => {
-                    fx.act(Action::Forget(failure));
-                    None
-                }
-            };
-            self.returned_late(endpoint, conn, now, fx);
+            match result {
+                Ok(conn) => self.turn_away(token, endpoint, conn, CloseReason::TooLate, now, fx),
+                Err(failure) => fx.act(Action::Forget(failure)),
+            }
+            self.returned_late(endpoint);
             return false;
         };
         let took = now.mono.since(entry.born);
@@ -148,20 +145,17 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             (State::Connecting(Attempt::Interrupted | Attempt::Stuck), result) => {
                 match result {
                     Ok(conn) => {
-                        // It was never counted as open.
                         let is_closed = self.is_closed;
                         let reason =
                             if is_closed { CloseReason::PoolClosed } else { CloseReason::TooLate };
-                        let born = entry.born;
-                        fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
+                        self.turn_away(token, endpoint, conn, reason, now, fx);
                     }
                     Err(failure) => fx.act(Action::Forget(failure)),
                 }
                 Err(Arc::new(ConnectFailure::timed_out(Phase::Open, took)))
             }
             (_, Ok(conn)) if doomed.is_some() => {
-                let (born, reason) = (entry.born, CloseReason::PeerClosed);
-                fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
+                self.turn_away(token, endpoint, conn, CloseReason::PeerClosed, now, fx);
                 let cause = std::io::Error::from(std::io::ErrorKind::ConnectionReset).into();
                 let failure = Failure::Other;
                 Err(Arc::new(ConnectFailure::new(failure, Phase::Open, took, cause)))
@@ -176,7 +170,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                     fx.act(Action::Forget(failure)); // its waiters were told at its deadline
                     self.rebalance(endpoint, now, fx);
                 } else {
-                    self.connect_failed(endpoint, failure, now, fx);
+                    self.connect_failed(token, endpoint, failure, now, fx);
                 }
             }
         }
@@ -191,12 +185,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         now: Now,
         fx: &mut Effects<T, W>,
     ) {
-        let (_, endpoint, born) = self.take_out(token.index);
+        let (_, endpoint, _) = self.take_out(token.index);
         match result {
-            Ok(conn) => {
-                let reason = CloseReason::MadeRoom;
-                fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
-            }
+            Ok(conn) => self.turn_away(token, endpoint, conn, CloseReason::MadeRoom, now, fx),
             Err(failure) => fx.act(Action::Forget(failure)),
         }
         self.rebalance(endpoint, now, fx);
@@ -251,6 +242,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// An attempt failed; its entry is gone.
     fn connect_failed(
         &mut self,
+        token: Token,
         endpoint: u32,
         failure: Arc<ConnectFailure>,
         now: Now,
@@ -279,7 +271,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if !made_room {
             self.fail_waiters(endpoint, &failure, now, fx);
         }
-        fx.act(Action::Forget(failure));
+        fx.act(Action::ConnectFailed { endpoint, token, failure });
         self.rebalance(endpoint, now, fx);
     }
 
@@ -341,7 +333,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     ) {
         self.tally(endpoint, |counters| counters.checks += 1);
         let Some(entry) = self.entries.get(token) else {
-            self.returned_late(endpoint, conn, now, fx);
+            if let Some(conn) = conn {
+                let (born, reason) = (now.mono, CloseReason::TooLate);
+                let end = End { token, reason, born, uses: 0 };
+                fx.act(Action::Close(Closing { conn, endpoint, end, is_told: true }));
+            }
+            self.returned_late(endpoint);
             return;
         };
         let is_late = matches!(entry.state, State::Checking(Attempt::Interrupted | Attempt::Stuck));
@@ -356,6 +353,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if objection.is_none() || failed.contains(&objection) {
             self.note_verdict(endpoint, objection.is_none());
         }
+        fx.act(Action::Checked { endpoint, token, objection });
         match (conn, objection) {
             (Some(conn), None) => {
                 let is_past = retires_at.has_come(now.mono);
@@ -391,13 +389,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     }
 
     /// What was abandoned has come back after all: its room was given away long ago.
-    fn returned_late(&mut self, endpoint: u32, conn: Option<T>, now: Now, fx: &mut Effects<T, W>) {
+    fn returned_late(&mut self, endpoint: u32) {
         self.endpoints.at_mut(endpoint).abandoned -= 1;
         self.budget.abandoned -= 1;
-        if let Some(conn) = conn {
-            let (born, reason) = (now.mono, CloseReason::TooLate);
-            fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
-        }
         self.note_vacancy(endpoint);
     }
 
@@ -416,7 +410,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 self.take_out(index);
                 fx.act(Action::Withdraw(token));
                 let failure = Arc::new(ConnectFailure::no_thread(took));
-                self.connect_failed(endpoint, failure, now, fx);
+                self.connect_failed(token, endpoint, failure, now, fx);
                 return;
             }
             // It comes back refused, and the connection with it.
@@ -433,7 +427,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                 self.take_out(index);
                 fx.act(Action::Withdraw(token));
                 let failure = Arc::new(ConnectFailure::timed_out(Phase::Resolve, took));
-                self.connect_failed(endpoint, failure, now, fx);
+                self.connect_failed(token, endpoint, failure, now, fx);
                 return;
             }
             Attempt::Stuck => return,
@@ -448,14 +442,17 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             Attempt::Running { phase, .. } => phase,
             Attempt::Interrupted | Attempt::CalledOff => Phase::Open,
         };
+        let end = self.end_of(index, CloseReason::TooLate);
         let is_abandoned = self.give_up(index, fx);
         if is_connect && attempt != Attempt::CalledOff {
             let failure = Arc::new(ConnectFailure::timed_out(phase, took));
-            self.connect_failed(endpoint, failure, now, fx);
+            self.connect_failed(token, endpoint, failure, now, fx);
             return;
         }
         if is_abandoned && !is_connect {
-            self.tally(endpoint, |counters| counters.note_closed(CloseReason::TooLate));
+            self.tally(endpoint, |counters| counters.note_closed(end.reason));
+            fx.act(Action::Checked { endpoint, token, objection: Some(end.reason) });
+            fx.act(Action::Lost { endpoint, end });
         }
         self.rebalance(endpoint, now, fx);
     }

@@ -107,13 +107,31 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// A connection comes back that was granted and never received.
     pub(crate) fn take_back(&mut self, token: Token, conn: T, now: Now, fx: &mut Effects<T, W>) {
+        self.uncount(token);
+        self.checkin(token, conn, now, fx);
+    }
+
+    /// A connection comes back that was granted and found to be of no use before it went out.
+    pub(crate) fn reject(
+        &mut self,
+        token: Token,
+        conn: T,
+        reason: CloseReason,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) {
+        self.uncount(token);
+        self.discard(token, conn, reason, now, fx);
+    }
+
+    /// A checkout was none: nobody received the connection.
+    fn uncount(&mut self, token: Token) {
         if let Some(entry) = self.entries.get_mut(token) {
             entry.uses -= 1;
             let place = self.endpoints.at_mut(entry.endpoint);
             place.checkouts -= 1;
             place.fresh -= u64::from(entry.uses == 0);
         }
-        self.checkin(token, conn, now, fx);
     }
 
     /// A connection comes back that is of no more use.

@@ -39,6 +39,23 @@ pub(crate) enum Action<T> {
         upkeep: Upkeep,
         deadline: Stamp,
     },
+    /// What was checked or settled is back, or taken for lost.
+    Checked {
+        endpoint: u32,
+        token: Token,
+        objection: Option<CloseReason>,
+    },
+    /// A connection that a thread still has is given up.
+    Lost {
+        endpoint: u32,
+        end: End,
+    },
+    /// An attempt has failed.
+    ConnectFailed {
+        endpoint: u32,
+        token: Token,
+        failure: Arc<ConnectFailure>,
+    },
     /// Have an attempt end that is past its deadline, or not wanted any more: by shutting down its
     /// socket, or by having the event loop drop it.
     Interrupt(Token),
@@ -63,8 +80,18 @@ pub(crate) enum Action<T> {
 pub(crate) struct Closing<T> {
     pub(crate) conn: T,
     pub(crate) endpoint: u32,
+    pub(crate) end: End,
+    /// Its end was told before: it had been given up.
+    pub(crate) is_told: bool,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    pub(crate) token: Token,
     pub(crate) reason: CloseReason,
     pub(crate) born: Stamp,
+    pub(crate) uses: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

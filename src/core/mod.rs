@@ -57,7 +57,7 @@ pub(crate) use self::checkin::Notice;
 pub(crate) use self::checkout::{LookAgain, Outcome, Refusal};
 pub(crate) use self::connect::RETRY_PAUSE;
 pub(crate) use self::demand::Load;
-pub(crate) use self::effects::{Action, Answer, Closing, Effects, Upkeep};
+pub(crate) use self::effects::{Action, Answer, Closing, Effects, End, Upkeep};
 pub(crate) use self::entry::{Grant, Lease};
 pub(crate) use self::situation::Sight;
 pub(crate) use self::slab::{Cut, Slab, Token};
@@ -265,10 +265,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// Ends a connection: `conn`, or the one the idle entry holds.
     fn end(&mut self, index: u32, conn: Option<T>, reason: CloseReason, fx: &mut Effects<T, W>) {
-        let (held, endpoint, born) = self.take_out(index);
+        let end = self.end_of(index, reason);
+        let (held, endpoint, _) = self.take_out(index);
         self.tally(endpoint, |counters| counters.note_closed(reason));
         if let Some(conn) = conn.or(held) {
-            fx.act(Action::Close(Closing { conn, endpoint, reason, born }));
+            fx.act(Action::Close(Closing { conn, endpoint, end, is_told: false }));
         }
     }
 
@@ -276,6 +277,29 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     fn tally(&mut self, endpoint: u32, note: impl Fn(&mut Counters)) {
         note(&mut self.endpoints.at_mut(endpoint).counters);
         note(&mut self.totals);
+    }
+
+    /// A connection that nobody can be given was opened all the same.
+    fn turn_away(
+        &mut self,
+        token: Token,
+        endpoint: u32,
+        conn: T,
+        reason: CloseReason,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) {
+        self.tally(endpoint, |counters| {
+            counters.opened += 1;
+            counters.note_closed(reason);
+        });
+        let end = End { token, reason, born: now.mono, uses: 0 };
+        fx.act(Action::Close(Closing { conn, endpoint, end, is_told: false }));
+    }
+
+    fn end_of(&self, index: u32, reason: CloseReason) -> End {
+        let (token, entry) = (self.entries.token(index), self.entries.at(index));
+        End { token, reason, born: entry.born, uses: entry.uses }
     }
 
     /// Sets or clears an entry's timer.

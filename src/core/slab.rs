@@ -35,6 +35,11 @@ impl Token {
     pub(crate) const MOST_TAG: u16 =
         ((1_u64 << (usize::BITS - INDEX_BITS - GENERATION_BITS - 1)) - 1) as u16;
 
+    /// The token as a number.
+    pub(crate) fn number(self) -> u64 {
+        (u64::from(self.generation) << 32) | u64::from(self.index)
+    }
+
     /// Puts the token and a tag in one word; `None` if its place is too far up for that.
     pub(crate) fn pack(self, tag: u16) -> Option<usize> {
         if self.index >= 1 << INDEX_BITS {

@@ -180,7 +180,8 @@ impl Stats {
         self.counters.suspected
     }
 
-    /// Connections opened so far.
+    /// Connections opened so far. Those that came too late for anybody are among them, and among
+    /// those closed.
     #[must_use]
     pub const fn opened(&self) -> u64 {
         self.counters.opened

@@ -83,6 +83,9 @@ impl<C: Connector> Attempt<C> {
     }
 
     fn resolved(mut self, outcome: resolver::Outcome, port: u16) {
+        if let Some(home) = &self.home {
+            home.shared.note_phase(self.token, Phase::Queue); // until the loop takes it up
+        }
         match outcome {
             Ok(addresses) => {
                 let with_port = |address: &SocketAddr| match address.port() {
@@ -230,7 +233,7 @@ impl<C: Connector> Attempt<C> {
             self.panicked(&panic);
             return;
         }
-        home.shared.note_connected(home, self.took());
+        home.shared.note_connected(home, self.token, self.took());
         self.end(Ok(held));
     }
 

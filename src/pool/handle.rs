@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock;
 use crate::connector::Connector;
 use crate::core::Manner;
 use crate::driver::{Driver, Resolver, Tie};
@@ -97,9 +98,10 @@ fn checkout_slow<C: Connector>(
     manner: Manner,
     caller: Caller,
 ) -> Result<PooledConn<C>, Error> {
-    handle.start()?;
-    let held = home.checkout_slow(timeout, manner, caller)?;
-    Ok(PooledConn::new(held, home))
+    let began = clock::mono();
+    let mut result = handle.start().and_then(|()| home.checkout_slow(timeout, manner, caller));
+    home.tell_checkout(began, &mut result);
+    Ok(PooledConn::new(result?, home))
 }
 
 /// A checkout that no outage ends before its deadline.
@@ -121,12 +123,12 @@ pub(super) fn request<C: Connector>(
     caller: Caller,
 ) -> Result<Request<C>, Error> {
     if sync::must_not_wait_for(home.shared.id) {
-        return Err(Error::rejected().at(&home.label));
+        return Err(home.tell_refused(Error::rejected().at(&home.label)));
     }
     if let Some(held) = home.checkout_fast(caller) {
         return Ok(Request::answered(home, held, caller));
     }
-    handle.start()?;
+    handle.start().map_err(|error| home.tell_refused(error))?;
     Request::ask(home, caller)
 }
 

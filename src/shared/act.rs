@@ -4,20 +4,23 @@ use std::cell::Cell;
 
 use smallvec::SmallVec;
 
-use crate::clock::{self, Deadline, Stamp};
+use crate::clock::Deadline;
 use crate::connector::Connector;
 use crate::core::{Action, Closing, Effects, Token};
 use crate::error::{ConnectFailure, Error, Phase};
-use crate::observe::{CloseReason, Closed};
+use crate::observe::CloseReason;
 use crate::shared::seat::{Mailbox, Reply};
-use crate::shared::{Boxed, Event, Home, Shared, drop_guarded, guarded, millis, note};
-use crate::sync::{self, Arc, Ordering};
+use crate::shared::tell::Dated;
+use crate::shared::{Boxed, Home, Shared, drop_guarded, guarded};
+use crate::sync::{self, Arc};
 use crate::sys::{self, OwnedFd};
 
 /// What is left to do after the lock: actions, with the endpoints and descriptors they concern.
 pub(super) struct Deeds<C: Connector> {
     pub(super) fx: Effects<Boxed<C>, Mailbox<Boxed<C>>>,
     pub(super) homes: SmallVec<[Option<Arc<Home<C>>>; 2]>,
+    /// For each action, what is to be told of it; empty where there is no observer.
+    pub(super) courses: Vec<Option<Dated>>,
     /// For each action that interrupts, the duplicate of its socket if there is one.
     pub(super) interrupted: SmallVec<[(Token, Option<OwnedFd>); 1]>,
     pub(super) replies: SmallVec<[Reply<Boxed<C>>; 1]>,
@@ -64,6 +67,7 @@ impl<C: Connector> Deeds<C> {
         Self {
             fx: Effects::new(),
             homes: SmallVec::new(),
+            courses: Vec::new(),
             interrupted: SmallVec::new(),
             replies: SmallVec::new(),
         }
@@ -91,7 +95,8 @@ impl<C: Connector> Shared<C> {
     }
 
     fn act_on(&self, deeds: Deeds<C>) {
-        let Deeds { fx, homes, interrupted, replies } = deeds;
+        let Deeds { fx, homes, courses, interrupted, replies } = deeds;
+        let mut courses = courses.into_iter();
         for mailbox in fx.hints {
             mailbox.unpark();
         }
@@ -99,12 +104,15 @@ impl<C: Connector> Shared<C> {
             self.interrupt(token, duplicate);
         }
         for (action, home) in fx.actions.into_iter().zip(homes) {
+            let course = courses.next().flatten();
             match (action, home) {
                 (Action::Close(closing), home) => self.close_connection(home, closing),
                 (Action::Connect { token, deadline, .. }, Some(home)) => {
+                    self.tell_connecting(&home, token, course);
                     self.send_to_connect(home, token, Deadline::at(deadline));
                 }
                 (Action::Upkeep { token, conn, upkeep, deadline, .. }, Some(home)) => {
+                    self.tell_checking(&home, token, course);
                     match self.hands() {
                         Some(hands) => {
                             hands.upkeep(home, token, conn, upkeep, Deadline::at(deadline));
@@ -121,6 +129,7 @@ impl<C: Connector> Shared<C> {
                     }
                 }
                 (Action::Withdraw(token), _) => {
+                    self.forget_course(token);
                     if let Some(hands) = self.hands() {
                         hands.withdraw(token);
                     }
@@ -134,6 +143,14 @@ impl<C: Connector> Shared<C> {
                     if let Some(home) = home {
                         self.tell_suspects(&home, holdings, at);
                     }
+                }
+                (Action::Checked { token, objection, .. }, home) => {
+                    self.tell_checked(home, token, objection, course);
+                }
+                (Action::Lost { end, .. }, home) => self.tell_lost(home, end),
+                (Action::ConnectFailed { token, failure, .. }, home) => {
+                    self.tell_connect_failed(home, token, &failure, course);
+                    self.forget_failure(failure);
                 }
                 (Action::Forget(failure), _) => self.forget_failure(failure),
                 (Action::Interrupt(_), _) => {} // above, before anything that takes longer
@@ -225,7 +242,7 @@ impl<C: Connector> Shared<C> {
 
     /// Closes a connection on this thread.
     pub(crate) fn close_now(&self, home: Option<&Home<C>>, closing: Closing<Boxed<C>>) {
-        let Closing { mut conn, reason, born, .. } = closing;
+        let Closing { mut conn, end, is_told, .. } = closing;
         let note_panic = |what: &str, panic: &str| match home {
             Some(home) => home.note_panic(what, panic),
             None => self.note_panic(what, panic),
@@ -233,11 +250,11 @@ impl<C: Connector> Shared<C> {
         if let Err(panic) = self.stop_watching(&mut conn) {
             note_panic("a connector panicked in watch", &panic);
         }
-        if let Err(panic) = guarded(|| self.connector.close(conn.conn, reason)) {
+        if let Err(panic) = guarded(|| self.connector.close(conn.conn, end.reason)) {
             note_panic("a connector panicked while it closed a connection", &panic);
         }
-        if let Some(home) = home {
-            self.tell_closed(home, reason, born);
+        if let Some(home) = home.filter(|_| !is_told) {
+            self.tell_closed(home, end);
         }
         let mut state = self.state.lock();
         state.closing -= 1;
@@ -245,39 +262,6 @@ impl<C: Connector> Shared<C> {
         drop(state);
         for mailbox in drainers {
             mailbox.unpark();
-        }
-    }
-
-    fn tell_closed(&self, home: &Home<C>, reason: CloseReason, born: Stamp) {
-        let at = clock::mono();
-        let age = at.since(born);
-        note!(
-            Debug, home, reason:% = reason, age_ms = millis(age);
-            "closed a connection after {age:.1?}: {reason}"
-        );
-        if self.observer.is_some() {
-            let endpoint = Arc::clone(&home.label);
-            self.emit(Event::Closed(Closed { endpoint, at, reason, age }));
-        }
-    }
-
-    pub(super) fn emit(&self, event: Event) {
-        let Some(observer) = &self.observer else { return };
-        match self.hands() {
-            Some(hands) if sync::is_driver_thread() => {
-                if !hands.observe(observer, event) {
-                    self.events_dropped.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            // The pool has ended, and this thread has other pools to see to.
-            None if sync::must_not_block() => {
-                self.events_dropped.fetch_add(1, Ordering::Relaxed);
-            }
-            _ => {
-                if let Err(panic) = event.tell(&**observer) {
-                    self.note_panic("an observer panicked", &panic);
-                }
-            }
         }
     }
 }

@@ -1,18 +1,20 @@
 //! What the driver's threads report, and ask for, while they work on connections.
 
-use crate::clock::{self, Now, Stamp};
+use crate::clock::{Now, Stamp};
 use crate::connector::Connector;
 use crate::core::Token;
 use crate::error::{ConnectFailure, Phase};
-use crate::observe::{CloseReason, Connected};
-use crate::shared::{Boxed, Event, Home, Shared, millis, note};
+use crate::observe::CloseReason;
+use crate::shared::{Boxed, Home, Shared, millis, note};
 use crate::sync::Arc;
 use crate::sys::{HashSet, OwnedFd};
 
 impl<C: Connector> Shared<C> {
     /// A thread takes up an attempt; false if it came too late.
     pub(crate) fn start_attempt(&self, token: Token, phase: Phase) -> bool {
-        self.state.lock().core.start_attempt(token, phase)
+        let goes_on = self.state.lock().core.start_attempt(token, phase);
+        self.note_phase(token, phase);
+        goes_on
     }
 
     /// The event loop takes up a heartbeat, which it can end at any time; false if it came too late.
@@ -27,19 +29,25 @@ impl<C: Connector> Shared<C> {
 
     /// The attempt has come further; false if it need not go on.
     pub(crate) fn advance_attempt(&self, token: Token, phase: Phase) -> bool {
-        self.state.lock().core.advance_attempt(token, phase, false)
+        let goes_on = self.state.lock().core.advance_attempt(token, phase, false);
+        self.note_phase(token, phase);
+        goes_on
     }
 
     /// The attempt waits for the addresses of its name; false if it need not go on.
     pub(crate) fn await_name(&self, token: Token) -> bool {
         let now = Now::read();
-        self.transact(|core, fx| core.await_name(token, now, fx))
+        let goes_on = self.transact(|core, fx| core.await_name(token, now, fx));
+        self.note_phase(token, Phase::Resolve);
+        goes_on
     }
 
     /// The attempt waits for another thread; false if it need not go on.
     pub(crate) fn requeue_attempt(&self, token: Token) -> bool {
         let now = Now::read();
-        self.transact(|core, fx| core.requeue_attempt(token, now, fx))
+        let goes_on = self.transact(|core, fx| core.requeue_attempt(token, now, fx));
+        self.note_phase(token, Phase::Queue);
+        goes_on
     }
 
     /// From here on the attempt can be interrupted through `duplicate`; false if it need not go
@@ -86,6 +94,7 @@ impl<C: Connector> Shared<C> {
             let is_news = core.finish_connect(home.place, token, result, now, fx);
             (is_news, core.is_out(home.place))
         });
+        self.forget_course(token);
         if let Some(failure) = failure {
             if is_news {
                 self.remember_failure(home, &failure, now.mono);
@@ -99,12 +108,9 @@ impl<C: Connector> Shared<C> {
     }
 
     /// A connection is about to be delivered.
-    pub(crate) fn note_connected(&self, home: &Home<C>, took: std::time::Duration) {
+    pub(crate) fn note_connected(&self, home: &Home<C>, token: Token, took: std::time::Duration) {
         note!(Debug, home, took_ms = millis(took); "connected in {took:.1?}");
-        if self.observer.is_some() {
-            let endpoint = Arc::clone(&home.label);
-            self.emit(Event::Connected(Connected { endpoint, at: clock::mono(), took }));
-        }
+        self.tell_connected(home, token);
     }
 
     pub(crate) fn finish_upkeep(

@@ -130,6 +130,11 @@ impl<C: Connector> Shared<C> {
     pub(super) fn tell_suspects(&self, home: &Home<C>, all: Vec<Holding>, at: Stamp) {
         let interval = self.limits().and_then(|limits| limits.leak_warning).unwrap_or_default();
         let now = clock::mono();
+        for holding in &all {
+            let label = || Arc::clone(&home.label);
+            let held = at.since(holding.since);
+            self.tell_leak(|| Holder::new(label(), holding.caller, held));
+        }
         for group in (Holdings { all, at }).groups() {
             let Some(held_back) = self.memory.may_warn_of(group.site, group.count, now, interval)
             else {

@@ -60,7 +60,16 @@ impl<C: Connector> Home<C> {
 
     /// Looks at a connection that is about to go out; closes it if it is of no use.
     pub(crate) fn look(&self, held: Boxed<C>) -> Option<Boxed<C>> {
-        self.inspect(held).map_err(|(held, reason)| self.discard(held, reason)).ok()
+        match self.inspect(held) {
+            Ok(mut held) => {
+                self.tell_checked_out(&mut held, Duration::ZERO);
+                Some(held)
+            }
+            Err((held, reason)) => {
+                self.reject(held, reason);
+                None
+            }
+        }
     }
 
     /// The same, but leaves it to the caller to close it.
@@ -115,9 +124,10 @@ impl<C: Connector> Home<C> {
         match self.judge(&mut held) {
             Verdict::Ready => {
                 if !shared.is_simple {
+                    self.tell_checked_in(&held, true);
                     if let Err(panic) = shared.look_back(held.lease.token, &mut held) {
                         self.note_panic("a connector panicked in watch", &panic);
-                        self.discard(held, CloseReason::ConnectorPanicked);
+                        self.throw_out(held, CloseReason::ConnectorPanicked);
                         return;
                     }
                 }
@@ -157,9 +167,10 @@ impl<C: Connector> Home<C> {
         if held.lease.uses == 0 && matches!(held.watched, Watched::NotNow(_)) {
             held.watched = Watched::NotNow(Since::Opened); // what comes is a greeting as before
         }
+        self.tell_checked_in(&held, false);
         if let Err(panic) = self.shared.look_back(held.lease.token, &mut held) {
             self.note_panic("a connector panicked in watch", &panic);
-            return self.discard(held, CloseReason::ConnectorPanicked);
+            return self.throw_out(held, CloseReason::ConnectorPanicked);
         }
         let (now, token) = (Now::read(), held.lease.token);
         self.shared.transact(|core, fx| core.take_back(token, held, now, fx));
@@ -170,6 +181,7 @@ impl<C: Connector> Home<C> {
         if self.shared.is_orphaned() {
             return self.shared.leave_to_parent(held);
         }
+        self.tell_checked_in(&held, true);
         let (now, token) = (Now::read(), held.lease.token);
         let Some(state) = self.shared.enter() else { return self.shared.leave_to_parent(held) };
         self.shared.transact_under(state, |core, fx| core.settle(token, held, now, fx));
@@ -179,9 +191,24 @@ impl<C: Connector> Home<C> {
     #[cold]
     #[inline(never)]
     pub(crate) fn discard(&self, held: Boxed<C>, reason: CloseReason) {
+        self.tell_checked_in(&held, true);
+        self.throw_out(held, reason);
+    }
+
+    /// Closes one that was told to have come back.
+    fn throw_out(&self, held: Boxed<C>, reason: CloseReason) {
         let (now, token) = (Now::read(), held.lease.token);
         let Some(state) = self.shared.enter() else { return self.shared.leave_to_parent(held) };
         self.shared.transact_under(state, |core, fx| core.discard(token, held, reason, now, fx));
+    }
+
+    /// Closes a connection that was about to go out: as if it had not been checked out.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn reject(&self, held: Boxed<C>, reason: CloseReason) {
+        let (now, token) = (Now::read(), held.lease.token);
+        let Some(state) = self.shared.enter() else { return self.shared.leave_to_parent(held) };
+        self.shared.transact_under(state, |core, fx| core.reject(token, held, reason, now, fx));
     }
 
     /// Frees the room of a connection that its user keeps.
@@ -192,6 +219,7 @@ impl<C: Connector> Home<C> {
         let (now, token) = (Now::read(), held.lease.token);
         let Some(state) = self.shared.enter() else { return };
         self.shared.transact_under(state, |core, fx| core.detach(token, now, fx));
+        self.tell_detached(held);
     }
 
     #[inline(always)]

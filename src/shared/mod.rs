@@ -13,6 +13,7 @@ mod names;
 mod reconfigure;
 mod record;
 mod seat;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -21,6 +22,7 @@ mod watch;
 pub(crate) use self::judge::{Unfit, drop_guarded, guarded};
 pub(crate) use self::record::{millis, note, note_panic};
 pub(crate) use self::seat::Desk;
+pub(crate) use self::tell::Event;
 pub(crate) use self::wait::Asked;
 pub(crate) use self::watch::{Since, Watched, Watcher};
 
@@ -32,7 +34,7 @@ use crate::clock::{self, Deadline, Now, Stamp};
 use crate::config::{Config, Fixed, Settings};
 use crate::connector::{Connector, Plan, Watch, sealed};
 use crate::core::{Action, Closing, Core, Effects, Grant, Lease, Stats, Token, Upkeep};
-use crate::observe::{Closed, Connected, Observer};
+use crate::observe::Observer;
 use crate::redact::redact;
 use crate::shared::act::Deeds;
 use crate::shared::explain::Memory;
@@ -40,6 +42,7 @@ use crate::shared::names::Names;
 use crate::shared::reconfigure::InForce;
 use crate::shared::record::{Rations, Remembered};
 use crate::shared::seat::{Mailbox, Seat, send_answers};
+use crate::shared::tell::Courses;
 use crate::sync::{
     self, Arc, AtomicBool, AtomicU32, AtomicU64, CachePadded, Mutex, MutexGuard, OnceLock,
     Ordering, RwLock, Weak,
@@ -72,7 +75,8 @@ pub(crate) struct Shared<C: Connector> {
     pub(crate) connector: C,
     /// Our own plain sockets: closed by the caller, judged without a net under user code.
     pub(crate) is_plain: bool,
-    /// Checking out and in is no more than a push and a pop: plain sockets, watched for ever.
+    /// Checking out and in is no more than a push and a pop: plain sockets, watched for ever, and
+    /// nobody to tell of it.
     is_simple: bool,
     /// The connector has a check.
     has_check: bool,
@@ -109,13 +113,20 @@ pub(crate) struct Held<T> {
     /// Of its present checkout, or of the last.
     pub(crate) lease: Lease,
     pub(crate) watched: Watched,
+    /// When it went out, if there is an observer to be told. Monotonic.
+    pub(crate) out_since: Stamp,
 }
 
 pub(crate) type Boxed<C> = Box<Held<<C as Connector>::Conn>>;
 
 impl<T> Held<T> {
     pub(crate) fn new(conn: T) -> Box<Self> {
-        Box::new(Self { conn, lease: Lease::default(), watched: Watched::No })
+        Box::new(Self {
+            conn,
+            lease: Lease::default(),
+            watched: Watched::No,
+            out_since: Stamp::ZERO,
+        })
     }
 
     /// Notes the terms of a checkout.
@@ -136,6 +147,7 @@ struct State<C: Connector> {
     /// Duplicates of sockets that are with the crew. Exactly one side takes one out: the crew when
     /// the call returns, or the reaper at the deadline.
     duplicates: HashMap<Token, OwnedFd>,
+    courses: Courses,
     /// Connections that have left the core and are not closed yet.
     closing: usize,
 }
@@ -170,22 +182,6 @@ pub(crate) trait Hands<C: Connector>: Send + Sync {
     fn observe(&self, observer: &Arc<dyn Observer>, event: Event) -> bool;
 }
 
-/// Something for the [`Observer`].
-pub(crate) enum Event {
-    Connected(Connected),
-    Closed(Closed),
-}
-
-impl Event {
-    /// Calls the observer. Its panic becomes its message.
-    pub(crate) fn tell(&self, observer: &dyn Observer) -> Result<(), String> {
-        guarded(|| match self {
-            Self::Connected(event) => observer.connected(event),
-            Self::Closed(event) => observer.closed(event),
-        })
-    }
-}
-
 impl<C: Connector> State<C> {
     /// The pool is closed, and so is its last connection.
     fn has_ended(&self) -> bool {
@@ -216,13 +212,14 @@ impl<C: Connector> Shared<C> {
             settings.limits.check_after = None;
         }
         let is_plain = connector.is_plain(sealed::Token);
-        let is_simple = is_plain && !watches_while_idle(&settings.fixed);
+        let is_simple = is_plain && !watches_while_idle(&settings.fixed) && observer.is_none();
         let seed = clock::mono().as_nanos() ^ id.rotate_left(32);
         let state = State {
             core: Core::new(settings.limits.clone(), seed),
             config,
             homes: HashMap::default(),
             duplicates: HashMap::default(),
+            courses: Courses::default(),
             closing: 0,
         };
         Self {
@@ -288,6 +285,7 @@ impl<C: Connector> Shared<C> {
         ) -> R,
     ) -> R {
         let mut deeds = Deeds::new();
+        let told_at = self.observer.as_ref().map(|_| clock::mono());
         let result = decide(&mut state.core, &mut deeds.fx);
         deeds.replies = send_answers(&mut deeds.fx);
         for action in &deeds.fx.actions {
@@ -300,6 +298,10 @@ impl<C: Connector> Shared<C> {
                 Action::Connect { endpoint, .. }
                 | Action::Upkeep { endpoint, .. }
                 | Action::Suspect { endpoint, .. } => Some(*endpoint),
+                Action::ConnectFailed { endpoint, .. } | Action::Checked { endpoint, .. } => {
+                    self.observer.is_some().then_some(*endpoint)
+                }
+                Action::Lost { endpoint, .. } => Some(*endpoint),
                 Action::Interrupt(token) => {
                     let duplicate = state.duplicates.remove(token);
                     deeds.interrupted.push((*token, duplicate));
@@ -309,6 +311,9 @@ impl<C: Connector> Shared<C> {
             };
             let home = place.and_then(|place| state.homes.get(&place)?.upgrade());
             deeds.homes.push(home);
+            if let Some(at) = told_at {
+                deeds.courses.push(state.courses.note(action, at));
+            }
         }
         #[cfg(warmline_sim)]
         state.core.assert_sound_among_threads();

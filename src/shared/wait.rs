@@ -98,7 +98,7 @@ impl<C: Connector> Home<C> {
             .shared
             .transact(|core, fx| core.checkout_or_wait(self.place, now, terms, mailbox, fx));
         if let Some((held, reason)) = unfit {
-            self.discard(held, reason);
+            self.reject(held, reason);
         }
         outcome
     }

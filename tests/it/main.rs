@@ -25,6 +25,7 @@ mod memcached;
 mod name_outages;
 mod names;
 mod nginx;
+mod observed;
 mod observer;
 mod outages;
 mod pauses;

@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use warmline::{CloseReason, Closed, Connected, ErrorKind, Observer, Pool, PooledConn};
+use warmline::{
+    Checked, CheckedIn, CheckedOut, Checking, CheckoutFailed, CloseReason, Closed, ConnectFailed,
+    Connected, Connecting, Deadline, Detached, Driver, ErrorKind, Observer, Pool, PooledConn,
+};
 
+use crate::support::chronicle::{Chronicle, Step};
+use crate::support::faults::Refusing;
 use crate::support::lab::{Act, Lab, Method};
 use crate::support::server::Server;
-use crate::support::{Diary, SOON, ask, assert_balanced, eventually, tcp, watchdog};
+use crate::support::{Diary, SOON, ask, assert_balanced, assert_empty, eventually, tcp, watchdog};
 
 #[test]
 fn an_observer_is_told_of_every_connection_that_begins_and_ends() {
@@ -37,13 +42,27 @@ fn an_observer_is_told_of_every_connection_that_begins_and_ends() {
 
 struct Panicking;
 
-impl Observer for Panicking {
-    fn connected(&self, _: &Connected) {
-        std::panic::panic_any("connected");
-    }
-    fn closed(&self, _: &Closed) {
-        std::panic::panic_any("closed");
-    }
+macro_rules! panics_in {
+    ($($method:ident: $event:ident,)+) => {
+        impl Observer for Panicking {
+            $(fn $method(&self, _: &$event) {
+                std::panic::panic_any(stringify!($method));
+            })+
+        }
+    };
+}
+
+panics_in! {
+    connecting: Connecting,
+    connected: Connected,
+    connect_failed: ConnectFailed,
+    checked_out: CheckedOut,
+    checkout_failed: CheckoutFailed,
+    checked_in: CheckedIn,
+    detached: Detached,
+    checking: Checking,
+    checked: Checked,
+    closed: Closed,
 }
 
 #[test]
@@ -59,7 +78,39 @@ fn an_observer_that_panics_harms_nobody() {
         eventually("the reaper works on", || pool.stats().idle() == 0);
     }
     assert_eq!(pool.stats().closed(), 6);
+    drop(PooledConn::detach(pool.get(&server.name()).unwrap()));
+    pool.get(&Refusing::new().name()).unwrap_err();
     assert_balanced(&pool.stats());
+}
+
+#[test]
+fn an_observer_that_panics_while_its_pool_checks_and_settles_harms_nobody() {
+    let _watchdog = watchdog();
+    let lab = Lab::new(|method, _| match method {
+        Method::HasCheck | Method::Reset => Act::Later,
+        _ => Act::Go,
+    });
+    let builder = Pool::builder(lab).observer(Panicking).max_per_endpoint(1);
+    let pool = builder.check_after(Duration::ZERO).build().unwrap();
+    for _ in 0..10 {
+        drop(pool.get_timeout("a", SOON).unwrap());
+        drop(pool.request("a").unwrap().receiver().recv_timeout(SOON).unwrap().unwrap());
+    }
+    assert_eq!((pool.stats().opened(), pool.stats().closed()), (1, 0));
+    pool.drain(Deadline::after(SOON)).unwrap();
+}
+
+#[test]
+fn an_observer_may_panic_while_the_thread_it_is_told_on_panics() {
+    let _watchdog = watchdog();
+    let pool = Pool::builder(Lab::sound()).observer(Panicking).build().unwrap();
+    let theirs = pool.clone();
+    let user = std::thread::spawn(move || {
+        let _held = theirs.get_timeout("a", SOON).unwrap();
+        std::panic::panic_any("a user");
+    });
+    assert!(user.join().is_err());
+    eventually("it is closed", || pool.stats().closed_for(CloseReason::Panicked) == 1);
 }
 
 /// Does not return before its gate opens.
@@ -87,6 +138,56 @@ fn an_observer_that_blocks_delays_nobody_and_what_it_misses_is_counted() {
     });
     assert_eq!(pool.stats().checkouts(), rounds);
     drop(gate);
+}
+
+/// Never returns from what it is told first on a driver's thread.
+struct Stuck(Receiver<()>);
+
+impl Observer for Stuck {
+    fn connecting(&self, _: &Connecting) {
+        let _never = self.0.recv();
+    }
+}
+
+#[test]
+fn while_an_observer_is_stuck_its_pool_checks_out_closes_drains_and_ends() {
+    let _watchdog = watchdog();
+    let server = Server::echo();
+    let (gate, gated) = bounded::<()>(0);
+    let brief = Duration::from_millis(20);
+    let pool = tcp().observer(Stuck(gated.clone())).idle_timeout(brief).build().unwrap();
+    ask(&mut pool.get(&server.name()).unwrap()).unwrap();
+    eventually("the reaper works on", || pool.stats().closed() == 1);
+    let held = pool.get(&server.name()).unwrap();
+    assert_eq!(pool.drain(Deadline::after(brief)).unwrap_err().kind(), ErrorKind::Timeout);
+    drop(held);
+    pool.drain(Deadline::after(SOON)).unwrap();
+    assert_empty(&pool.stats());
+    drop(pool);
+    let pool = Pool::builder(Lab::sound()).observer(Stuck(gated)).build().unwrap();
+    drop(pool.get_timeout("a", SOON).unwrap());
+    drop(pool);
+    eventually("nothing of the servers' is left", || server.open() == 0);
+    drop(gate);
+}
+
+#[test]
+fn a_stuck_observer_delays_the_events_of_other_pools_of_its_driver_and_nothing_else() {
+    let _watchdog = watchdog();
+    let driver = Driver::new();
+    let (gate, gated) = bounded::<()>(0);
+    let stuck = Pool::builder(Lab::sound()).driver(&driver).observer(Stuck(gated));
+    let stuck = stuck.build().unwrap();
+    drop(stuck.get_timeout("a", SOON).unwrap());
+    let chronicle = Chronicle::default();
+    let builder = Pool::builder(Lab::sound()).driver(&driver).observer(chronicle.clone());
+    let pool = builder.build().unwrap();
+    PooledConn::discard(pool.get_timeout("a", SOON).unwrap());
+    eventually("it is closed", || pool.stats().closed() == 1);
+    let told: Vec<_> = chronicle.lines().iter().map(|line| line.step).collect();
+    assert_eq!(told, [Step::CheckedOut, Step::CheckedIn], "on the caller's thread");
+    drop(gate);
+    chronicle.assert_agrees(&pool.stats());
 }
 
 /// Asks its own pool for a connection.

@@ -121,13 +121,15 @@ fn what_becomes_of_one_that_was_called_off_is_no_failure() {
 }
 
 #[test]
-fn a_connection_that_one_brings_all_the_same_is_closed_and_was_never_open() {
+fn a_connection_that_one_brings_all_the_same_counts_as_opened_and_closed() {
     for limits in tight() {
         let (mut world, connect) = orphan(limits, interruptible);
         world.wait(B);
         let id = world.connected(connect);
         assert_eq!(world.closed, [(id, CloseReason::MadeRoom)]);
-        assert_eq!((world.stats().opened(), world.stats().closed()), (0, 0));
+        let stats = world.stats();
+        let closed = (stats.closed(), stats.closed_for(CloseReason::MadeRoom));
+        assert_eq!((stats.opened(), closed, stats.connects_failed()), (1, (1, 1), 0));
         assert_eq!((world.counts(A).total(), world.counts(B).connecting), (0, 1));
     }
 }

@@ -80,9 +80,10 @@ fn in_the_loop_an_attempt_is_called_off_at_its_deadline_and_ends_once_whatever_c
         assert_eq!(world.failed(waiter), expected, "{result:?}");
         let stats = world.stats();
         let counted = (stats.total(), stats.connects_failed(), stats.opened(), stats.abandoned());
-        assert_eq!(counted, (0, 1, 0, 0), "{result:?}");
         let brought = usize::from(result == Result::Connected);
+        assert_eq!(counted, (0, 1, brought as u64, 0), "{result:?}");
         assert_eq!((world.closed_for(CloseReason::TooLate), world.live()), (brought, 0));
+        assert_eq!(stats.closed_for(CloseReason::TooLate), brought as u64);
     }
 }
 

@@ -282,7 +282,7 @@ impl World {
 
     fn act(&mut self, action: Action<Conn>, begun: &mut Vec<u32>) {
         match action {
-            Action::Close(closing) => self.closed.push((closing.conn.id, closing.reason)),
+            Action::Close(closing) => self.closed.push((closing.conn.id, closing.end.reason)),
             Action::Connect { endpoint, token, deadline } => {
                 begun.push(endpoint);
                 let connect = Connecting { endpoint, token, deadline, is_started: false };
@@ -299,7 +299,8 @@ impl World {
                 self.suspects.push((endpoint, ages));
             }
             Action::WakeReaper => self.wakes += 1,
-            Action::Forget(failure) => drop(failure),
+            Action::ConnectFailed { failure, .. } | Action::Forget(failure) => drop(failure),
+            Action::Checked { .. } | Action::Lost { .. } => {} // for observers alone
         }
     }
 
