@@ -130,8 +130,8 @@ impl<C: Connector> PooledConn<C> {
         });
         Exchange {
             is_reused: lease.uses > 0,
-            was_idle: lease.was_idle,
-            idle_for: Duration::from_nanos(lease.idle_for),
+            was_idle: lease.was_idle(),
+            idle_for: Duration::from_nanos(lease.idle_for()),
             // A connector that panics shows no socket.
             traffic: traffic.unwrap_or_default(),
         }

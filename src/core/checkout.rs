@@ -125,9 +125,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             place.fresh += 1;
             (place.kept_pause, place.kept_after) = (Duration::ZERO, None);
         }
-        let was_idle = idle_for.is_some();
-        let idle_for = idle_for.unwrap_or_default();
-        Lease { token, epoch, uses, born, was_idle, idle_for }
+        Lease::new(token, (epoch, uses, born), idle_for)
     }
 
     /// The checkout of a caller that does not wait: an idle connection or nothing.

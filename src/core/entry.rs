@@ -139,8 +139,32 @@ pub(crate) struct Lease {
     /// How often it was checked out before.
     pub(crate) uses: u32,
     pub(crate) born: Stamp,
+    /// For how long it was idle, in nanoseconds, or that it was not.
+    idle_for: u64,
+}
+
+/// Handed over from its last user, or from the crew.
+const NOT_IDLE: u64 = u64::MAX;
+
+impl Lease {
+    #[inline(always)]
+    pub(crate) fn new(
+        token: Token,
+        (epoch, uses, born): (u32, u32, Stamp),
+        idle_for: Option<u64>,
+    ) -> Self {
+        Self { token, epoch, uses, born, idle_for: idle_for.unwrap_or(NOT_IDLE) }
+    }
+
     /// It was idle, and not handed over from its last user or from the crew.
-    pub(crate) was_idle: bool,
+    #[inline(always)]
+    pub(crate) const fn was_idle(&self) -> bool {
+        self.idle_for != NOT_IDLE
+    }
+
     /// For how long, in nanoseconds.
-    pub(crate) idle_for: u64,
+    #[inline(always)]
+    pub(crate) const fn idle_for(&self) -> u64 {
+        if self.was_idle() { self.idle_for } else { 0 }
+    }
 }

@@ -160,8 +160,10 @@ impl Finding<'_> {
         let Some(deadlock) = self.situation.deadlock else { return Ok(()) };
         let (threads, at_once, least) = (deadlock.threads, deadlock.at_once, deadlock.least());
         write!(f, ": every thread that has a connection waits for another")?;
-        let who = if threads == 1 { "a thread".to_owned() } else { format!("{threads} threads") };
-        write!(f, "; {who} with {at_once} at once need {least} connections or more")?;
+        write!(
+            f,
+            "; it takes {least} ({threads} threads x ({at_once} held at once - 1) + 1) or more"
+        )?;
         self.write_holders(f)
     }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::clock::{self, Now};
 use crate::connector::{Connector, Judgement, Look, Reset, Socket};
-use crate::core::Lease;
 use crate::observe::CloseReason;
 use crate::redact::Redacted;
 use crate::shared::act::Acting;
@@ -50,7 +49,7 @@ impl<C: Connector> Home<C> {
     pub(crate) fn checkout_fast(&self, caller: Caller) -> Option<Boxed<C>> {
         let wall = clock::wall();
         let grant = self.shared.enter()?.core.checkout(self.place, wall, caller)?;
-        let idle_for = grant.lease.idle_for;
+        let idle_for = grant.lease.idle_for();
         let held = Held::lend(grant);
         if self.shared.is_simple && idle_for < self.shared.in_force.probe_after() {
             return Some(held);
@@ -81,13 +80,13 @@ impl<C: Connector> Home<C> {
     }
 
     fn objection(&self, held: &mut Held<C::Conn>) -> Option<CloseReason> {
-        let Lease { was_idle, idle_for, uses, .. } = held.lease;
+        let (idle_for, uses) = (held.lease.idle_for(), held.lease.uses);
         let shared = &*self.shared;
         if let Err(panic) = shared.look_away(held, true) {
             self.note_panic("a connector panicked in watch", &panic);
             return Some(CloseReason::ConnectorPanicked);
         }
-        if !was_idle {
+        if !held.lease.was_idle() {
             return None; // opened or judged a moment ago
         }
         let has_rested = idle_for >= shared.in_force.probe_after();

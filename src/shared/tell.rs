@@ -299,7 +299,7 @@ impl<C: Connector> Home<C> {
             connection: lease.token.number(),
             waited,
             is_reused: lease.uses > 0,
-            idle_for: Duration::from_nanos(lease.idle_for),
+            idle_for: Duration::from_nanos(lease.idle_for()),
             age: at.since(lease.born),
         }));
     }

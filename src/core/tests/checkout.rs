@@ -52,12 +52,12 @@ fn a_lease_tells_uses_age_and_how_long_it_was_idle() {
     let mut world = World::new(limits());
     let fresh = world.open(A, 1).remove(0);
     let born = fresh.lease.born;
-    assert_eq!((fresh.lease.uses, fresh.lease.idle_for, born), (0, 0, world.now.mono));
+    assert_eq!((fresh.lease.uses, fresh.lease.idle_for(), born), (0, 0, world.now.mono));
     world.pass(10);
     world.give_back(fresh);
     world.pass(7);
     let again = world.take(A);
-    assert_eq!((again.lease.uses, again.lease.idle_for), (1, 7_000_000));
+    assert_eq!((again.lease.uses, again.lease.idle_for()), (1, 7_000_000));
     assert_eq!(again.lease.born, born);
 }
 

@@ -51,7 +51,7 @@ fn what_comes_back_is_handed_to_a_request_at_once_and_nobody_barges() {
     world.give_back(held);
     assert_eq!(world.counts(A).idle, 0);
     let lease = world.granted(waiting).lease;
-    assert!(!lease.was_idle);
+    assert!(!lease.was_idle());
     assert!(world.hints.is_empty(), "nobody looks on its behalf");
 }
 
@@ -116,7 +116,7 @@ fn what_a_caller_need_not_look_for_any_more_is_for_the_request_behind_it() {
     world.pass(2);
     world.give_back(held.remove(0));
     world.granted(caller);
-    assert!(world.granted(waiting).lease.was_idle);
+    assert!(world.granted(waiting).lease.was_idle());
 }
 
 #[test]

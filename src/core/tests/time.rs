@@ -85,7 +85,7 @@ fn a_clock_that_was_set_back_costs_at_most_a_reconnect() {
     world.idle(B, 1);
     world.now.wall = Stamp::from_millis(900);
     let held = world.take(B);
-    assert_eq!(held.lease.idle_for, 100_000_000);
+    assert_eq!(held.lease.idle_for(), 100_000_000);
     world.give_back(held);
     world.reap();
     assert_eq!(world.counts(B).idle, 1);
