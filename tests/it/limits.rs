@@ -10,7 +10,9 @@ use warmline::{
 
 use crate::support::faults::BlackHole;
 use crate::support::server::Server;
-use crate::support::{SOON, ask, assert_balanced, assert_empty, eventually, tcp, watchdog};
+use crate::support::{
+    SOON, ask, assert_balanced, assert_empty, assert_room, eventually, tcp, watchdog,
+};
 
 /// Whoever waits that long, instead of being refused, does not let a test end.
 const LONG: Duration = Duration::from_secs(3600);
@@ -166,15 +168,6 @@ fn limits_that_nobody_could_get_on_with_are_refused_when_the_pool_is_built() {
     ] {
         assert!(names.iter().all(|name| text.contains(name)), "{text}");
     }
-}
-
-/// So many connections to one endpoint, and no more.
-#[track_caller]
-fn assert_room(endpoint: &Endpoint<TcpConnector>, count: usize) {
-    let held: Vec<_> = (0..count).map(|_| endpoint.get_timeout(SOON).unwrap()).collect();
-    let one_more = endpoint.request().unwrap();
-    assert_eq!((endpoint.stats().total(), endpoint.stats().waiting()), (count, 1));
-    drop((one_more, held));
 }
 
 #[test]

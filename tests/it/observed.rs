@@ -11,6 +11,7 @@ use warmline::{
 
 use crate::support::chronicle::{Chronicle, Step};
 use crate::support::faults::{BlackHole, Refusing};
+use crate::support::foreign::Stubborn;
 use crate::support::lab::{Act, Lab, Method};
 use crate::support::resolver::{Answer, Script};
 use crate::support::server::Server;
@@ -307,32 +308,15 @@ fn a_check_that_does_not_return_is_told_as_lost_and_closed_once() {
     chronicle.assert_agrees(&pool.stats());
 }
 
-/// Says that it has begun, and hands out its socket when it is told to, however late.
-struct Stubborn(Sender<()>, Receiver<()>);
-
-impl Connector for Stubborn {
-    type Key = Address;
-    type Conn = Socket;
-
-    fn plan(&self, key: &Address) -> Plan {
-        Plan::addrs([key.ip().unwrap()])
-    }
-
-    fn open(&self, _: &Address, opening: &mut Opening) -> Result<Socket, BoxError> {
-        let socket = opening.take_socket()?;
-        self.0.send(())?;
-        self.1.recv()?;
-        Ok(socket)
-    }
-}
-
 #[test]
 fn what_comes_of_an_attempt_that_was_called_off_is_told_and_counted_as_opened_and_closed() {
     let _watchdog = watchdog();
     let (late, good) = (Server::echo(), Server::echo());
     let ((tell, told), (begun, begins)) = (bounded(0), bounded(2));
     let chronicle = Chronicle::default();
-    let builder = Pool::builder(Stubborn(begun, told)).max_total(1).observer(chronicle.clone());
+    let builder = Pool::builder(Stubborn { begun: begun, told: told })
+        .max_total(1)
+        .observer(chronicle.clone());
     let pool = builder.connect_timeout(SOON).build().unwrap();
     let request = pool.request(&late.name()).unwrap();
     begins.recv_timeout(SOON).unwrap();

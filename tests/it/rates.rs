@@ -10,6 +10,7 @@ use warmline::{
 };
 
 use crate::support::faults::BlackHole;
+use crate::support::foreign::Stubborn;
 use crate::support::lab::{Act, Lab, Method};
 use crate::support::server::{Peer, Server};
 use crate::support::{SOON, ask, assert_balanced, assert_empty, eventually, tcp, watchdog};
@@ -292,28 +293,6 @@ fn a_login_that_hangs_and_nobody_waits_for_is_ended_for_another_endpoint() {
     eventually("its server sees it", || silent.open() == 0);
     let error = hangs.get_timeout(BRIEF).unwrap_err();
     assert_eq!((error.kind(), error.failure()), (ErrorKind::Timeout, None), "{error}");
-}
-
-/// Opens what it is given, but only when the test says so, whatever happens to the socket.
-struct Stubborn {
-    begun: Sender<()>,
-    told: Receiver<()>,
-}
-
-impl Connector for Stubborn {
-    type Key = Address;
-    type Conn = Socket;
-
-    fn plan(&self, key: &Address) -> Plan {
-        Plan::addrs([key.ip().unwrap()])
-    }
-
-    fn open(&self, _: &Address, opening: &mut Opening) -> Result<Socket, BoxError> {
-        let socket = opening.take_socket()?;
-        self.begun.send(())?;
-        self.told.recv()?;
-        Ok(socket)
-    }
 }
 
 /// Hears of each that begins to open something.

@@ -6,7 +6,30 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crossbeam_channel::{Receiver, Sender};
 use warmline::{Address, BoxError, Connector, One, Opening, Plan, Socket, Watch};
+
+/// Opens what it is given, but only when the test says so, whatever happens to the socket.
+pub(crate) struct Stubborn {
+    pub(crate) begun: Sender<()>,
+    pub(crate) told: Receiver<()>,
+}
+
+impl Connector for Stubborn {
+    type Key = Address;
+    type Conn = Socket;
+
+    fn plan(&self, key: &Address) -> Plan {
+        Plan::addrs([key.ip().unwrap()])
+    }
+
+    fn open(&self, _: &Address, opening: &mut Opening) -> Result<Socket, BoxError> {
+        let socket = opening.take_socket()?;
+        self.begun.send(())?;
+        self.told.recv()?;
+        Ok(socket)
+    }
+}
 
 /// Sockets of the crate with nothing to watch: what a server does to idle ones comes as a surprise.
 pub(crate) struct Unwatched;

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use parking_lot::Mutex;
 use warmline::{
-    Builder, CloseReason, Closed, Connected, Connector, Driver, Observer, Pool, PooledConn, Stats,
-    TcpConnector,
+    Builder, CloseReason, Closed, Connected, Connector, Driver, Endpoint, Observer, Pool,
+    PooledConn, Stats, TcpConnector,
 };
 
 /// Tests that are run twice: with idle connections watched as this system does it best, and by the
@@ -157,4 +157,13 @@ impl Observer for Diary {
         self.note_thread();
         self.0.lock().closed.push(event.clone());
     }
+}
+
+/// So many connections to one endpoint, and no more.
+#[track_caller]
+pub(crate) fn assert_room(endpoint: &Endpoint<TcpConnector>, count: usize) {
+    let held: Vec<_> = (0..count).map(|_| endpoint.get_timeout(SOON).unwrap()).collect();
+    let one_more = endpoint.request().unwrap();
+    assert_eq!((endpoint.stats().total(), endpoint.stats().waiting()), (count, 1));
+    drop((one_more, held));
 }
