@@ -18,7 +18,7 @@ use crate::sim::threads as system;
 #[doc(no_inline)]
 pub use crossbeam_channel;
 
-pub(crate) use self::callers::{Caller, ThreadName};
+pub(crate) use self::callers::{Caller, Ended, ThreadName};
 pub(crate) use self::system::{
     AtomicBool, AtomicU32, AtomicU64, Condvar, JoinHandle, Parker, Receiver, RwLock,
     RwLockReadGuard, Sender, Unparker, bounded, is_current, next_number, panicking, thread_local,
@@ -83,6 +83,11 @@ impl<'a, T> MutexGuard<'a, T> {
             HELD.with(|held| held.set(held.get() + 1));
         }
         Self(guard)
+    }
+
+    /// Lets those have it first who wait for it.
+    pub(crate) fn bump(&mut self) {
+        system::MutexGuard::bump(&mut self.0);
     }
 
     /// Waits on `condvar` for at most `timeout`; true if it ran out.

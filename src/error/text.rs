@@ -109,7 +109,7 @@ impl fmt::Display for Finding<'_> {
         match verdict {
             Verdict::Undersized => self.write_undersized(f),
             Verdict::Leak => {
-                let suspects = situation.suspects(waited).count();
+                let suspects = situation.suspects(waited);
                 write!(f, " suspected: {suspects} of {} in use", situation.holdings.all.len())?;
                 self.write_holders(f)
             }

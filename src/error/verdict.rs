@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::{ConnectFailure, Counts, Failure, Phase};
 use crate::holder::{Holding, Holdings};
-use crate::sync::Arc;
+use crate::sync::{Arc, Ended};
 
 /// Declares [`Verdict`] with its words and what to do about it.
 macro_rules! verdicts {
@@ -183,7 +183,7 @@ impl Situation {
         if self.counts.in_use == 0 && self.holdings.all.is_empty() {
             return None;
         }
-        let suspects = self.suspects(waited).count();
+        let suspects = self.suspects(waited);
         if suspects > 0 && 2 * suspects >= self.holdings.all.len() {
             return Some(Verdict::Leak);
         }
@@ -206,15 +206,16 @@ impl Situation {
         }
     }
 
-    /// Those that have been out for suspiciously long.
-    pub(crate) fn suspects(&self, waited: Duration) -> impl Iterator<Item = &Holding> {
+    /// How many have been out for suspiciously long.
+    pub(crate) fn suspects(&self, waited: Duration) -> usize {
         let long = self.usual_use.map_or(LEAK_AFTER, |usual| LEAK_AFTER.max(usual * LEAK_TIMES));
         let leak_after = self.leak_after.unwrap_or(long);
-        let is_suspect = move |holding: &&Holding| {
+        let ended = Ended::look();
+        let is_suspect = |holding: &&Holding| {
             let held = self.holdings.held(holding);
-            held >= leak_after || (held >= waited && holding.caller.thread_name().has_ended)
+            held >= leak_after || (held >= waited && ended.has(holding.caller.thread))
         };
-        self.holdings.all.iter().filter(is_suspect)
+        self.holdings.all.iter().filter(is_suspect).count()
     }
 }
 

@@ -115,6 +115,21 @@ fn register() -> u32 {
     number
 }
 
+/// Tells which threads have ended: of many, at one look.
+pub(crate) struct Ended(Option<parking_lot::MutexGuard<'static, Option<Threads>>>);
+
+impl Ended {
+    pub(crate) fn look() -> Self {
+        Self(threads())
+    }
+
+    /// One that nobody remembers has ended long ago.
+    pub(crate) fn has(&self, number: u32) -> bool {
+        let threads = self.0.as_ref().and_then(|threads| threads.as_ref());
+        number != 0 && !threads.is_some_and(|threads| threads.live.contains_key(&number))
+    }
+}
+
 /// What a thread is called, and whether it is still there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ThreadName {

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::bounded;
 use warmline::{
-    Address, Beat, BoxError, CheckKind, CloseReason, Connector, Deadline, ErrorKind, Failure,
-    Opening, Phase, Plan, Pool, PooledConn, Socket, TcpConnector,
+    Beat, BoxError, CheckKind, CloseReason, Connector, Deadline, ErrorKind, Failure, Opening,
+    Phase, Plan, Pool, PooledConn, TcpConnector,
 };
 
 use crate::support::chronicle::{Chronicle, Step};
@@ -314,9 +314,7 @@ fn what_comes_of_an_attempt_that_was_called_off_is_told_and_counted_as_opened_an
     let (late, good) = (Server::echo(), Server::echo());
     let ((tell, told), (begun, begins)) = (bounded(0), bounded(2));
     let chronicle = Chronicle::default();
-    let builder = Pool::builder(Stubborn { begun: begun, told: told })
-        .max_total(1)
-        .observer(chronicle.clone());
+    let builder = Pool::builder(Stubborn { begun, told }).max_total(1).observer(chronicle.clone());
     let pool = builder.connect_timeout(SOON).build().unwrap();
     let request = pool.request(&late.name()).unwrap();
     begins.recv_timeout(SOON).unwrap();

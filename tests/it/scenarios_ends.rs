@@ -242,6 +242,6 @@ fn a_handle_that_is_dropped_where_a_guard_is_dropped_ends_the_pool_there() {
         drop(endpoint.get().unwrap());
         drop(Job { _endpoint: endpoint, _conn: conn, _pool: pool });
     }
-    eventually("all are closed", || server.open() == 0);
-    assert_eq!(server.accepted(), 40);
+    // It may accept the last when that is closed already.
+    eventually("all were there, and are closed", || server.accepted() == 40 && server.open() == 0);
 }
