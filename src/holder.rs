@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use crate::clock::Stamp;
-use crate::sync::{Arc, Caller, ThreadName};
+use crate::sync::{Arc, Caller, Ended, ThreadName};
 
 /// A connection that is in use, as the core knows it.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +30,8 @@ pub(crate) struct Group {
     pub(crate) count: usize,
     /// For how long the first of them has been out.
     pub(crate) oldest: Duration,
-    /// The threads that have them, each once, the first few.
-    pub(crate) threads: Vec<u32>,
+    /// The threads that took them, each once, the first few, and whether they have ended.
+    pub(crate) threads: Vec<(u32, bool)>,
 }
 
 /// Threads that are named of each line.
@@ -42,11 +42,19 @@ impl Holdings {
         self.at.since(holding.since)
     }
 
+    /// Which of their threads have ended by now.
+    pub(crate) fn ended(&self) -> Vec<u32> {
+        let ended = Ended::look();
+        let threads = self.all.iter().map(|holding| holding.caller.thread);
+        threads.filter(|&thread| ended.has(thread)).collect()
+    }
+
     /// By line of the program: the line with most of them first, of several the one with the oldest.
-    pub(crate) fn groups(&self) -> Vec<Group> {
+    pub(crate) fn groups(&self, ended: &[u32]) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         for holding in &self.all {
             let Caller { site, thread } = holding.caller;
+            let thread = (thread, ended.contains(&thread));
             let known = groups.iter_mut().find(|group| group.site == site);
             let Some(group) = known else {
                 let (oldest, threads) = (self.held(holding), vec![thread]);
@@ -65,11 +73,22 @@ impl Holdings {
 
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}, for {:.1?} at the most", self.count, self.site, self.oldest)?;
-        for (at, &thread) in self.threads.iter().enumerate() {
-            write!(f, "{} {}", if at == 0 { ":" } else { ";" }, ThreadName::of(thread))?;
+        let Self { count, site, oldest, .. } = self;
+        write!(f, "{count} at {site}, for {} at the most", Ticked(*oldest))?;
+        for (at, &(thread, has_ended)) in self.threads.iter().enumerate() {
+            let thread = ThreadName::then(thread, has_ended);
+            write!(f, "{} {thread}", if at == 0 { ":" } else { ";" })?;
         }
         Ok(())
+    }
+}
+
+/// A time of a clock that ticks: less than a tick is a moment.
+pub(crate) struct Ticked(pub(crate) Duration);
+
+impl fmt::Display for Ticked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_zero() { f.write_str("a moment") } else { write!(f, "{:.1?}", self.0) }
     }
 }
 
@@ -136,6 +155,6 @@ impl Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { endpoint, site, thread, held } = self;
-        write!(f, "{endpoint}: out for {held:.1?}, since {site} ({thread})")
+        write!(f, "{endpoint}: out for {}, since {site} ({thread})", Ticked(*held))
     }
 }

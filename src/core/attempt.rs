@@ -310,7 +310,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if !self.limits.fail_fast || self.is_paused || place.live() + place.promising() > 0 {
             return;
         }
-        let counts = self.counts(endpoint);
+        let mut counts = self.counts(endpoint);
+        let is_patient = |index| self.waiters.at(index).manner == Manner::Patient;
+        let place = self.endpoints.at(endpoint);
+        // Those that are told wait no more.
+        counts.waiting = place.waiters.iter(&self.waiters).filter(|&at| is_patient(at)).count();
         let mut next = place.waiters.front();
         while let Some(index) = next {
             next = self.endpoints.at(endpoint).waiters.next(&self.waiters, index);

@@ -72,6 +72,7 @@ use crate::core::budget::Budget;
 use crate::core::endpoint::EndpointCore;
 use crate::core::entry::{Attempt, Entry, State};
 use crate::core::leaks::LeakWatch;
+use crate::core::situation::LastLook;
 use crate::core::stats::Counters;
 use crate::core::timers::{Due, Timer, Timers};
 use crate::core::waiters::Waiter;
@@ -105,6 +106,8 @@ pub(crate) struct Core<T, W> {
     latest: Now,
     is_paused: bool,
     leaks: LeakWatch,
+    /// What was seen when somebody last gave up while the pool as a whole was full.
+    last_look: Option<Box<LastLook>>,
     /// When surplus was last looked for.
     decayed_at: Stamp,
     /// How many connections have come back.
@@ -137,6 +140,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             latest: Now::default(),
             is_paused: false,
             leaks: LeakWatch::new(),
+            last_look: None,
             decayed_at: Stamp::ZERO,
             returns: 0,
             random: seed | 1,

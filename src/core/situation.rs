@@ -99,15 +99,18 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             counts: self.counts(endpoint),
             needed: place.demand.needed(place, now.mono),
             leak_after: self.limits.leak_warning,
+            attempts: self.attempts(),
             holdings,
             deadlock,
+            ended: Vec::new(),
         }
     }
 
     /// What is known of why nothing was opened at an endpoint.
     pub(crate) fn situation_at(&self, endpoint: u32, now: Now) -> Situation {
         let attempt = self.oldest_attempt(endpoint, now.mono);
-        Situation { counts: self.counts(endpoint), attempt, ..Situation::default() }
+        let (counts, attempts) = (self.counts(endpoint), self.attempts());
+        Situation { counts, attempt, attempts, ..Situation::default() }
     }
 
     /// The state of the pool as a whole, for somebody who waits for its end.
@@ -161,6 +164,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         Some(Waited::of(self.waiters.at(oldest)))
     }
 
+    /// How many attempts are under way, and may be.
+    fn attempts(&self) -> (usize, usize) {
+        (self.budget.attempts.len(), self.limits.max_connecting_total)
+    }
+
     /// Where the oldest attempt of an endpoint is, and for how long it has been under way.
     fn oldest_attempt(&self, endpoint: u32, mono: Stamp) -> Option<(Phase, Duration)> {
         let attempts = &self.endpoints.at(endpoint).attempts;
@@ -184,17 +192,25 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             if is_full || self.budget.permits.is_available() { Some(endpoint) } else { None };
         // Who gives up a moment later sees the same, and was in the same deadlock, as long as nobody
         // got anything.
-        let last = place.last_look.as_ref().filter(|last| last.checkouts == place.checkouts);
+        let (last, checkouts) = match only {
+            Some(_) => (&place.last_look, place.checkouts),
+            None => (&self.last_look, self.endpoints.iter().map(|place| place.checkouts).sum()),
+        };
+        let last = last.as_ref().filter(|last| last.checkouts == checkouts);
         let before = last.filter(|last| wait.arrived <= last.at).and_then(|last| last.deadlock);
         if let Some(last) = last.filter(|last| now.mono.since(last.at) < LOOK_IS_GOOD) {
             return (Arc::clone(&last.holdings), before);
         }
         let holdings = Arc::new(self.holdings(only, now.wall));
-        let deadlock = self.deadlock(&holdings, only, wait.thread).or(before);
-        let place = self.endpoints.at_mut(endpoint);
-        let (at, checkouts) = (now.mono, place.checkouts);
-        let last = LastLook { at, checkouts, holdings: Arc::clone(&holdings), deadlock };
-        place.last_look = Some(Box::new(last));
+        let deadlock = self.deadlock(&holdings, only, wait.thread);
+        // Those that gave up a moment ago are part of it, too.
+        let deadlock = deadlock.into_iter().chain(before).max_by_key(|it| it.threads);
+        let at = now.mono;
+        let look = Box::new(LastLook { at, checkouts, holdings: Arc::clone(&holdings), deadlock });
+        match only {
+            Some(endpoint) => self.endpoints.at_mut(endpoint).last_look = Some(look),
+            None => self.last_look = Some(look),
+        }
         (holdings, deadlock)
     }
 

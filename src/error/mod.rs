@@ -8,6 +8,7 @@ pub use self::failure::Failure;
 pub use self::verdict::Verdict;
 
 pub(crate) use self::failure::{ConnectFailure, is_shortage};
+pub(crate) use self::text::Few;
 pub(crate) use self::verdict::{Deadlock, Situation};
 
 use std::error::Error as StdError;
@@ -217,7 +218,10 @@ impl Error {
     }
 
     pub(crate) fn saturated(counts: Counts) -> Self {
-        let mut error = Self::new(ErrorKind::Saturated, "too many callers wait already");
+        let mut error = Self::new(
+            ErrorKind::Saturated,
+            "too many callers wait already: max_waiting is reached",
+        );
         error.0.phase = Some(Phase::Queue);
         error.0.counts = Some(counts);
         error
@@ -261,7 +265,8 @@ impl Error {
         inner.waited = Some(waited);
         let failure = inner.failure.as_ref();
         let failure = failure.map(|(failure, age)| (Arc::clone(failure), age.unwrap_or_default()));
-        if let Some(situation) = &inner.situation {
+        if let Some(situation) = &mut inner.situation {
+            situation.look_at_threads();
             inner.verdict = situation.judge(waited, failure.as_ref());
         }
         self

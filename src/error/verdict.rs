@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::{ConnectFailure, Counts, Failure, Phase};
 use crate::holder::{Holding, Holdings};
-use crate::sync::{Arc, Ended};
+use crate::sync::Arc;
 
 /// Declares [`Verdict`] with its words and what to do about it.
 macro_rules! verdicts {
@@ -60,11 +60,12 @@ verdicts! {
         "read what the last attempt said";
     /// An attempt to connect was under way and took longer than the caller had.
     SlowConnect = "slow connect",
-        "look at what is slow, name, network or handshake; open connections ahead of need (min_idle)";
+        "look at what is slow: the network on the way, or the server's greeting";
     /// The name of the server was not resolved.
     Unresolved = "name not resolved",
         "see whether the name is right and the name servers answer";
-    /// Every thread that has a connection is itself waiting for another.
+    /// Every thread that took a connection is itself waiting for another. (If it has given the first
+    /// to another thread, the pool cannot know.)
     Deadlock = "deadlock",
         "give connections back before asking for others, or allow as many as said";
     /// The connections that are there were being checked or settled.
@@ -72,7 +73,7 @@ verdicts! {
         "look at the connector's check and settle, and at how fast the server answers them";
     /// This process or machine lacks what a connection needs: descriptors, ports, threads.
     Shortage = "shortage here",
-        "raise the limit of the process that the last attempt names, or open fewer";
+        "see what the last attempt lacked (descriptors, ports, memory, threads): raise that limit, or open fewer";
     /// The pool was paused.
     Paused = "paused",
         "resume it";
@@ -101,11 +102,15 @@ pub(crate) struct Situation {
     pub(crate) recent_use: Option<Duration>,
     /// The oldest attempt that is under way: where it is, and for how long it has been.
     pub(crate) attempt: Option<(Phase, Duration)>,
+    /// How many attempts are under way at all endpoints, and may be.
+    pub(crate) attempts: (usize, usize),
     pub(crate) deadlock: Option<Deadlock>,
     /// What the load of late needs, if that is known.
     pub(crate) needed: Option<usize>,
     /// Who has the connections that he might have had.
     pub(crate) holdings: Arc<Holdings>,
+    /// Which of their threads had ended when somebody looked.
+    pub(crate) ended: Vec<u32>,
     /// From when on one that is out is suspected to be leaked.
     pub(crate) leak_after: Option<Duration>,
 }
@@ -155,44 +160,79 @@ impl Situation {
             return Some(Verdict::Paused);
         }
         let failure = failure.filter(|(_, age)| *age <= waited + STILL_FRESH);
-        let is_full = counts.total() >= counts.limit || counts.pool.0 >= counts.pool.1;
-        let is_held = is_full && counts.connecting <= counts.in_use;
         if counts.checking > counts.in_use && counts.checking >= counts.connecting {
             return Some(Verdict::SlowCheck);
         }
-        if is_held || (failure.is_none() && counts.connecting == 0) {
-            if let Some(verdict) = self.judge_users(waited) {
-                return Some(verdict);
-            }
+        let is_full = self.is_full() || self.is_pool_full();
+        let by_users = self.judge_users(waited);
+        if is_full && counts.connecting <= counts.in_use && by_users.is_some() {
+            return by_users;
         }
-        let attempt = self.attempt.filter(|(_, age)| *age >= waited / 2);
+        // Of a full endpoint, or one where nothing is, an attempt that has just begun says nothing.
+        let is_crowded = !is_full && counts.in_use > 0;
+        let attempt = self.attempt.filter(|(_, age)| is_crowded || *age >= waited / 2);
+        let are_out = self.attempts.0 >= self.attempts.1;
         match (failure, attempt) {
-            (Some((failure, _)), _) => Some(Self::judge_failure(failure)),
+            (Some((failure, _)), _) => Some(self.judge_attempt(failure)),
             (None, Some((Phase::Resolve, _))) => Some(Verdict::Unresolved),
             (None, Some((Phase::Queue, _))) => Some(Verdict::Shortage),
             (None, Some(_)) => Some(Verdict::SlowConnect),
-            (None, None) => self.judge_users(waited),
+            // Those of others take up all that may be under way.
+            (None, None) if are_out && counts.connecting == 0 => Some(Verdict::SlowConnect),
+            (None, None) => by_users,
         }
+    }
+
+    /// The endpoint has all the connections that it may have.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.counts.total() >= self.counts.limit
+    }
+
+    /// So has the pool.
+    pub(crate) const fn is_pool_full(&self) -> bool {
+        self.counts.pool.0 >= self.counts.pool.1
     }
 
     fn judge_users(&self, waited: Duration) -> Option<Verdict> {
         if self.deadlock.is_some() {
             return Some(Verdict::Deadlock);
         }
-        // At another endpoint, it may be, if the pool as a whole is full.
         if self.counts.in_use == 0 && self.holdings.all.is_empty() {
             return None;
         }
-        let suspects = self.suspects(waited);
+        let suspects = self.suspects(waited).count();
         if suspects > 0 && 2 * suspects >= self.holdings.all.len() {
             return Some(Verdict::Leak);
         }
-        let is_slow = match (self.recent_use, self.usual_use) {
-            (None, _) => self.counts.in_use > 0,
-            (Some(recent), Some(usual)) => recent >= (usual * SLOW_TIMES).max(LEAST_SLOW),
-            (Some(_), None) => false,
+        let usual = self.usual_use.map_or(LEAST_SLOW, |usual| LEAST_SLOW.max(usual * SLOW_TIMES));
+        let is_slow = match self.recent_use {
+            _ if self.counts.in_use == 0 => self.has_nobody_given_back(waited),
+            None => waited >= usual || self.are_held_for(usual),
+            Some(recent) => self.usual_use.is_some() && recent >= usual,
         };
         Some(if is_slow { Verdict::SlowUsers } else { Verdict::Undersized })
+    }
+
+    /// Most of those that are out have been so for as long.
+    fn are_held_for(&self, time: Duration) -> bool {
+        let all = &self.holdings.all;
+        2 * all.iter().filter(|holding| self.holdings.held(holding) >= time).count() > all.len()
+    }
+
+    /// All who have connections have had them for as long as somebody waited. The clock that tells
+    /// steps in ticks.
+    fn has_nobody_given_back(&self, waited: Duration) -> bool {
+        let held = |holding| self.holdings.held(holding) + LEAST_SLOW;
+        waited >= LEAST_SLOW && self.holdings.all.iter().all(|holding| held(holding) >= waited)
+    }
+
+    /// A failed attempt, where others may be open.
+    fn judge_attempt(&self, failure: &ConnectFailure) -> Verdict {
+        let counts = &self.counts;
+        match Self::judge_failure(failure) {
+            Verdict::ServerDown if counts.idle + counts.in_use > 0 => Verdict::ConnectFails,
+            verdict => verdict,
+        }
     }
 
     pub(crate) fn judge_failure(failure: &ConnectFailure) -> Verdict {
@@ -206,16 +246,20 @@ impl Situation {
         }
     }
 
-    /// How many have been out for suspiciously long.
-    pub(crate) fn suspects(&self, waited: Duration) -> usize {
-        let long = self.usual_use.map_or(LEAK_AFTER, |usual| LEAK_AFTER.max(usual * LEAK_TIMES));
-        let leak_after = self.leak_after.unwrap_or(long);
-        let ended = Ended::look();
-        let is_suspect = |holding: &&Holding| {
+    /// Notes which threads have ended: who reads of them later is told how it was.
+    pub(crate) fn look_at_threads(&mut self) {
+        self.ended = self.holdings.ended();
+    }
+
+    /// Those that have been out for suspiciously long, the oldest first.
+    pub(crate) fn suspects(&self, waited: Duration) -> impl Iterator<Item = &Holding> {
+        let usual = self.usual_use.map_or(Duration::ZERO, |usual| usual * LEAK_TIMES);
+        let leak_after = self.leak_after.unwrap_or(LEAK_AFTER.max(usual));
+        self.holdings.all.iter().filter(move |holding| {
             let held = self.holdings.held(holding);
-            held >= leak_after || (held >= waited && ended.has(holding.caller.thread))
-        };
-        self.holdings.all.iter().filter(is_suspect).count()
+            let is_orphan = self.ended.contains(&holding.caller.thread);
+            held >= leak_after || (is_orphan && held >= waited.max(usual))
+        })
     }
 }
 
@@ -284,6 +328,7 @@ mod tests {
         let caller = Caller::of_ended_thread();
         let mut gone = held_for(1_500);
         Arc::make_mut(&mut gone.holdings).all.iter_mut().for_each(|it| it.caller = caller);
+        gone.look_at_threads();
         assert_eq!(gone.judge(WAITED, None), Some(Verdict::Leak));
         assert_eq!(gone.judge(2 * WAITED, None), Some(Verdict::SlowUsers), "it was passed on");
     }

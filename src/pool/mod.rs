@@ -237,7 +237,7 @@ impl<C: Connector> Pool<C> {
     /// let pool = Pool::tcp();
     /// let conn = pool.get(&address)?;
     /// for holder in pool.holders() {
-    ///     println!("{holder}"); // 127.0.0.1:…: out for 0.0ns, since src/main.rs:7:17 (thread main)
+    ///     println!("{holder}"); // 127.0.0.1:…: out for a moment, since src/main.rs:7:17 (thread main)
     /// }
     /// # assert_eq!(pool.holders()[0].endpoint(), address.to_string());
     /// # Ok::<(), std::io::Error>(())

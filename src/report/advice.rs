@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::error::Verdict;
+use crate::error::{Few, Verdict};
 use crate::observe::CloseReason;
-use crate::report::page::{Percent, mean};
+use crate::report::page::{Mean, share_waiting};
 use crate::report::{Report, Row, Wait};
 
 /// Pieces of advice on a page.
@@ -23,64 +23,90 @@ impl Report {
             advice.push("the pool is closed".to_owned());
         } else if self.stats.is_paused() {
             advice.push(format!("paused: {}", Verdict::Paused.advice()));
+        } else {
+            advice.extend(self.rows.iter().filter_map(Self::advice_on_trouble));
         }
-        advice.extend(self.rows.iter().flat_map(|row| self.advice_on(row)));
         advice.extend(self.advice_on_waits());
         if self.stats.leaks_suspected() > 0 {
-            let count = self.stats.leaks_suspected();
+            let count = Few(self.stats.leaks_suspected(), "connection was", "connections were");
             let what = Verdict::Leak.advice();
-            advice.push(format!("{count} connections were suspected to be leaked: {what}"));
+            advice.push(format!("so far {count} suspected to be leaked: {what}"));
         }
+        advice.extend(self.rows.iter().flat_map(|row| self.advice_on_limits(row)));
         advice.extend(self.advice_on_reuse());
         if self.stats.refused() > 0 {
-            let count = self.stats.refused();
+            let count = Few(self.stats.refused(), "checkout was", "checkouts were");
             advice.push(format!(
-                "{count} checkouts were turned away: too many waited (max_waiting {}), or an \
-                 attempt had just failed",
+                "{count} turned away: too many waited (max_waiting is {}), or an attempt had just \
+                 failed",
                 self.limits.as_ref().map_or(0, |limits| limits.max_waiting)
             ));
         }
         if self.stats.events_dropped() > 0 {
-            let count = self.stats.events_dropped();
-            advice.push(format!("the observer was too slow for {count} events: make it faster"));
+            let count = Few(self.stats.events_dropped(), "event", "events");
+            advice.push(format!("the observer was too slow for {count}: make it faster"));
         }
         advice.truncate(MOST_ADVICE);
         advice
     }
 
-    /// What those waited for in vain who gave up in the last minutes.
+    /// Somebody waits, or nothing can be opened.
+    fn advice_on_trouble(row: &Row) -> Option<String> {
+        let endpoint = &row.endpoint;
+        let Some((waited, cause)) = &row.trouble else {
+            let what = Verdict::ServerDown.advice();
+            return row.is_out.then(|| {
+                format!("{endpoint}: no connection, and the last attempt failed: {what}")
+            });
+        };
+        let waiting = Few(row.stats.waiting(), "waits", "wait");
+        let why = cause.as_ref().map_or_else(String::new, |(verdict, finding)| {
+            format!("; {verdict}{finding}: {}", verdict.advice())
+        });
+        Some(format!("{endpoint}: {waiting}, the first for {waited:.1?}{why}"))
+    }
+
+    /// What those waited for in vain who gave up in the last minutes: the latest of each cause.
     fn advice_on_waits(&self) -> Vec<String> {
-        let is_late = |wait: &&Wait| self.at.since(wait.at) < OF_LATE;
-        let verdicts = self.waits.iter().filter(is_late).filter_map(Wait::verdict);
-        let mut counts: BTreeMap<Verdict, usize> = BTreeMap::new();
-        verdicts.for_each(|verdict| *counts.entry(verdict).or_default() += 1);
-        let said = counts.into_iter().map(|(verdict, count)| {
-            let advice = verdict.advice();
-            format!("of the long waits of late {count} were in vain ({verdict}): {advice}")
+        let mut causes: BTreeMap<Verdict, (usize, &Wait, &str)> = BTreeMap::new();
+        for wait in self.waits.iter().filter(|wait| self.is_of_late(wait)) {
+            let Some((verdict, finding)) = wait.cause() else { continue };
+            let known = causes.entry(*verdict).or_insert((0, wait, finding));
+            *known = (known.0 + 1, wait, finding);
+        }
+        let said = causes.into_iter().map(|(verdict, (count, last, finding))| {
+            let waits = Few(count, "wait", "waits");
+            let (endpoint, advice) = (last.endpoint(), verdict.advice());
+            format!("of late {waits} in vain, the last at {endpoint}; {verdict}{finding}: {advice}")
         });
         said.collect()
     }
 
-    fn advice_on(&self, row: &Row) -> Vec<String> {
+    fn is_of_late(&self, wait: &Wait) -> bool {
+        self.at.since(wait.at) < OF_LATE
+    }
+
+    /// The cause of the latest trouble at an endpoint is what is done with connections, not how many
+    /// there may be.
+    fn is_misused(&self, row: &Row) -> bool {
+        let now = row.trouble.as_ref().and_then(|(_, cause)| Some(cause.as_ref()?.0));
+        let theirs = |wait: &&Wait| self.is_of_late(wait) && wait.endpoint == row.endpoint;
+        let last = || self.waits.iter().rev().filter(theirs).find_map(Wait::verdict);
+        let misuse = [Verdict::Leak, Verdict::SlowUsers, Verdict::Deadlock];
+        now.or_else(last).is_some_and(|verdict| misuse.contains(&verdict))
+    }
+
+    fn advice_on_limits(&self, row: &Row) -> Vec<String> {
         let mut advice = Vec::new();
-        let endpoint = &row.endpoint;
-        if let Some((waited, verdict)) = row.trouble {
-            let waiting = row.stats.waiting();
-            let why = verdict
-                .map_or_else(String::new, |verdict| format!("; {verdict}: {}", verdict.advice()));
-            advice.push(format!("{endpoint}: {waiting} wait, the first for {waited:.1?}{why}"));
-        } else if row.is_out {
-            let what = Verdict::ServerDown.advice();
-            advice.push(format!("{endpoint}: no connection, and the last attempt failed: {what}"));
-        }
-        let (limit, stats) = (row.caps.max_per_endpoint, &row.stats);
-        if let Some(needed) = row.needed.filter(|&needed| needed > limit) {
+        let (endpoint, limit, stats) = (&row.endpoint, row.caps.max_per_endpoint, &row.stats);
+        let needed = row.needed.filter(|&needed| needed > limit && !self.is_misused(row));
+        if let Some(needed) = needed {
             advice.push(format!(
                 "{endpoint}: the load of late needs {needed} connections or more; max_per_endpoint \
-                 is {limit}, and {} of all checkouts had to wait, for {:.1?} on average; with \
-                 {needed} less than one in ten would",
-                Percent(stats.waits(), stats.checkouts() + stats.timed_out() + stats.refused()),
-                mean(stats.wait_time(), stats.waits()),
+                 is {limit}, and {} of all checkouts had to wait, for {} on average; with {needed} \
+                 less than one in ten would",
+                share_waiting(stats),
+                Mean(stats.wait_time(), stats.waits()),
             ));
         }
         if row.caps.max_idle_per_endpoint < limit && row.stats.closed_for(CloseReason::Surplus) > 0

@@ -56,6 +56,9 @@ pub struct Report {
 /// Endpoints that a page tells of.
 pub(crate) const MOST_ROWS: usize = 20;
 
+/// A verdict, and its figures in words.
+pub(crate) type Cause = (Verdict, String);
+
 /// One endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
@@ -69,7 +72,7 @@ pub(crate) struct Row {
     /// Its last attempt failed, and nothing is open.
     pub(crate) is_out: bool,
     /// Of whoever has waited longest: for how long, and why.
-    pub(crate) trouble: Option<(Duration, Option<Verdict>)>,
+    pub(crate) trouble: Option<(Duration, Option<Cause>)>,
 }
 
 impl Row {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::core::Stats;
+use crate::error::Few;
 use crate::observe::CloseReason;
 use crate::report::{Report, Row};
 
@@ -12,7 +14,8 @@ const MOST_LINES: usize = 10;
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, age) = (&self.name, Span(self.age));
-        writeln!(f, "warmline: pool \"{name}\", {age} old, {} endpoints", self.endpoints)?;
+        let endpoints = Few(self.endpoints, "endpoint", "endpoints");
+        writeln!(f, "warmline: pool \"{name}\", {age} old, {endpoints}")?;
         let advice = self.advice();
         if advice.is_empty() {
             writeln!(f, "\nto do: nothing that the pool knows of")?;
@@ -37,14 +40,14 @@ impl Report {
         writeln!(f, "\nnow: {}", stats.counts)?;
         writeln!(
             f,
-            "so far: {} checkouts ({} reused, {} had to wait, {:.1?} on average), {} opened ({:.1?} \
-             on average), {} failed to connect, {} closed, {} detached, {} timed out, {} turned away",
+            "so far: {} checkouts ({} reused, {} had to wait, {} on average), {} opened ({} on \
+             average), {} failed to connect, {} closed, {} detached, {} timed out, {} turned away",
             stats.checkouts(),
             Percent(stats.reused(), stats.checkouts()),
-            Percent(stats.waits(), stats.checkouts() + stats.timed_out() + stats.refused()),
-            mean(stats.wait_time(), stats.waits()),
+            share_waiting(stats),
+            Mean(stats.wait_time(), stats.waits()),
             stats.opened(),
-            mean(stats.connect_time(), stats.opened()),
+            Mean(stats.connect_time(), stats.opened()),
             stats.connects_failed(),
             stats.closed(),
             stats.detached(),
@@ -83,7 +86,7 @@ impl Report {
             (
                 "connect_timeout",
                 span(Some(limits.connect_timeout)),
-                format!("{:.1?} on average", mean(stats.connect_time(), stats.opened())),
+                format!("{} on average", Mean(stats.connect_time(), stats.opened())),
             ),
             ("idle_timeout", span(limits.idle_timeout), self.observed_idle()),
             (
@@ -176,7 +179,7 @@ impl Report {
             let stats = &row.stats;
             let most = format!("{}/{}", stats.most_in_use(), row.caps.max_per_endpoint);
             let needed = row.needed.map_or_else(|| "-".to_owned(), |needed| needed.to_string());
-            let connect = format!("{:.1?}", mean(stats.connect_time(), stats.opened()));
+            let connect = Mean(stats.connect_time(), stats.opened()).to_string();
             writeln!(
                 f,
                 "{:<32} {:>6} {:>5} {:>5} {:>5} {most:>9} {needed:>5} {:>10} {:>7} {:>7} {:>9} \
@@ -233,9 +236,24 @@ impl Report {
     }
 }
 
-pub(super) fn mean(sum: Duration, count: u64) -> Duration {
-    let nanos = sum.as_nanos().checked_div(u128::from(count)).unwrap_or(0);
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+/// What part of all checkouts had to wait.
+pub(super) fn share_waiting(stats: &Stats) -> Percent {
+    let ended = stats.checkouts() + stats.timed_out() + stats.refused();
+    // Some wait still, and some were not waited for to the end.
+    Percent(stats.waits(), ended.max(stats.waits()))
+}
+
+/// A sum's part of each.
+pub(super) struct Mean(pub(super) Duration, pub(super) u64);
+
+impl fmt::Display for Mean {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(sum, count) = *self;
+        let Some(nanos) = sum.as_nanos().checked_div(u128::from(count)) else {
+            return f.write_str("-");
+        };
+        write!(f, "{:.1?}", Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    }
 }
 
 /// A setting that may be off.
@@ -261,7 +279,7 @@ impl fmt::Display for Span {
 }
 
 /// A part of a whole.
-pub(super) struct Percent(pub(super) u64, pub(super) u64);
+pub(super) struct Percent(u64, u64);
 
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -285,6 +303,7 @@ mod tests {
     fn shares_and_means_of_nothing_are_nothing() {
         assert_eq!(Percent(0, 0).to_string(), "0.0 %");
         assert_eq!(Percent(1, 3).to_string(), "33.3 %");
-        assert_eq!(mean(Duration::from_secs(1), 0), Duration::ZERO);
+        assert_eq!(Mean(Duration::ZERO, 0).to_string(), "-");
+        assert_eq!(Mean(Duration::from_secs(3), 2).to_string(), "1.5s");
     }
 }

@@ -5,7 +5,8 @@ use std::panic::Location;
 use std::time::Duration;
 
 use crate::clock::Stamp;
-use crate::error::{ErrorKind, Verdict};
+use crate::error::{ErrorKind, Few, Verdict};
+use crate::report::Cause;
 use crate::sync::{Arc, Caller, ThreadName};
 
 /// A checkout that had to wait for ten milliseconds or longer, or in vain.
@@ -29,13 +30,13 @@ pub struct Wait {
 }
 
 /// How a wait ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// With a connection that came back.
     Returned,
     /// With one that was opened.
     Opened,
-    Failed(ErrorKind, Option<Verdict>),
+    Failed(ErrorKind, Option<Cause>),
 }
 
 impl Wait {
@@ -81,17 +82,21 @@ impl Wait {
     /// The kind of error it ended with; `None` if it ended with a connection.
     #[must_use]
     pub const fn error(&self) -> Option<ErrorKind> {
-        match self.end {
-            End::Failed(kind, _) => Some(kind),
+        match &self.end {
+            End::Failed(kind, _) => Some(*kind),
             End::Returned | End::Opened => None,
         }
     }
 
     /// Why it was in vain, as far as the pool could tell.
     #[must_use]
-    pub const fn verdict(&self) -> Option<Verdict> {
-        match self.end {
-            End::Failed(_, verdict) => verdict,
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.cause().map(|(verdict, _)| *verdict)
+    }
+
+    pub(crate) fn cause(&self) -> Option<&Cause> {
+        match &self.end {
+            End::Failed(_, cause) => cause.as_ref(),
             End::Returned | End::Opened => None,
         }
     }
@@ -101,14 +106,14 @@ impl fmt::Display for Wait {
     /// One line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {:.1?}", self.endpoint, self.waited)?;
-        if let Some(ahead) = self.ahead {
-            write!(f, " behind {ahead} others")?;
+        if let Some(ahead) = self.ahead.filter(|&ahead| ahead > 0) {
+            write!(f, " behind {}", Few(ahead, "other", "others"))?;
         }
-        match self.end {
+        match &self.end {
             End::Returned => f.write_str(" for one that came back")?,
             End::Opened => f.write_str(" for one to be opened")?,
             End::Failed(kind, None) => write!(f, " in vain ({kind:?})")?,
-            End::Failed(kind, Some(verdict)) => write!(f, " in vain ({kind:?}, {verdict})")?,
+            End::Failed(kind, Some((verdict, _))) => write!(f, " in vain ({kind:?}, {verdict})")?,
         }
         write!(f, ", at {} ({})", self.caller.site, ThreadName::of(self.caller.thread))
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::clock::{self, Now, Stamp};
 use crate::connector::Connector;
 use crate::core::{Sight, Stats};
-use crate::error::{ConnectFailure, Error, Failure, Phase, Verdict};
+use crate::error::{ConnectFailure, Error, Failure, Phase};
 use crate::holder::{Holder, Holding, Holdings};
-use crate::report::{End, MOST_ROWS, RecentError, Report, Row, Wait};
+use crate::report::{Cause, End, MOST_ROWS, RecentError, Report, Row, Wait};
 use crate::shared::record::{HeldBack, millis, note};
 use crate::shared::{Boxed, Home, Shared, State, drop_guarded, guarded};
 use crate::sync::{Arc, Caller, Mutex, MutexGuard, Weak};
@@ -39,7 +39,9 @@ impl Memory {
     fn note_wait(&self, wait: Wait) {
         let mut waits = self.waits.lock();
         let oldest = if waits.len() >= MOST_WAITS { waits.pop_front() } else { None };
-        waits.push_back(wait);
+        // Others that ended a little later may have been here first.
+        let place = waits.iter().rposition(|known| known.at <= wait.at).map_or(0, |at| at + 1);
+        waits.insert(place, wait);
         drop(waits);
         drop(oldest);
     }
@@ -117,10 +119,14 @@ impl<C: Connector> Home<C> {
             Ok(_) if waited < Wait::LEAST => return,
             Ok(held) if held.lease.uses == 0 => End::Opened,
             Ok(_) => End::Returned,
-            Err(error) => End::Failed(error.kind(), error.verdict()),
+            Err(error) => {
+                let finding = error.finding().unwrap_or_default();
+                End::Failed(error.kind(), error.verdict().map(|verdict| (verdict, finding)))
+            }
         };
         let endpoint = Arc::clone(&self.label);
-        self.shared.memory.note_wait(Wait { endpoint, at, waited, ahead, caller, end });
+        let wait = Wait { endpoint, at, waited, ahead, caller, end };
+        self.shared.memory.note_wait(wait);
     }
 }
 
@@ -135,7 +141,8 @@ impl<C: Connector> Shared<C> {
             let held = at.since(holding.since);
             self.tell_leak(|| Holder::new(label(), holding.caller, held));
         }
-        for group in (Holdings { all, at }).groups() {
+        let holdings = Holdings { all, at };
+        for group in holdings.groups(&holdings.ended()) {
             let Some(held_back) = self.memory.may_warn_of(group.site, group.count, now, interval)
             else {
                 continue;
@@ -206,7 +213,8 @@ impl<C: Connector> Shared<C> {
         rows.iter_mut().for_each(|row| row.trouble = self.gather_trouble(row, now, &mut watch));
         let (found, at) = self.gather_holdings(&mut watch);
         let all = found.into_iter().map(|(_, holding)| holding).collect();
-        let holders = Holdings { all, at }.groups();
+        let holdings = Holdings { all, at };
+        let holders = holdings.groups(&holdings.ended());
         let (mut stats, mut limits, mut is_closed) = (Stats::default(), None, true);
         if let Some(state) = watch.lock(self) {
             (stats, is_closed) = (state.core.stats_of_all(), state.core.is_closed());
@@ -272,16 +280,18 @@ impl<C: Connector> Shared<C> {
         row: &Row,
         now: Now,
         watch: &mut Stopwatch,
-    ) -> Option<(Duration, Option<Verdict>)> {
+    ) -> Option<(Duration, Option<Cause>)> {
         let mut state = watch.lock(self)?;
         let trouble = state.core.trouble(row.place, now);
         watch.unlock(state);
-        let (waited, situation, failure) = trouble?;
+        let (waited, mut situation, failure) = trouble?;
+        situation.look_at_threads();
         let verdict = situation.judge(waited, failure.as_ref());
+        let cause = verdict.map(|verdict| (verdict, situation.finding(verdict, waited)));
         if let Some((failure, _)) = failure {
             self.forget_failure(failure);
         }
-        Some((waited, verdict))
+        Some((waited, cause))
     }
 
     /// Who has connections, with the place of the endpoint, and when that was seen.

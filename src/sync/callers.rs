@@ -157,6 +157,11 @@ impl ThreadName {
 }
 
 impl ThreadName {
+    /// As it was known to be when somebody looked: by now it may have ended.
+    pub(crate) fn then(number: u32, has_ended: bool) -> Self {
+        Self { has_ended, ..Self::of(number) }
+    }
+
     pub(crate) fn name(&self) -> Option<&str> {
         Some(&*self.name).filter(|name| !name.is_empty())
     }

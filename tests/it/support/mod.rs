@@ -1,5 +1,6 @@
 //! What the tests have in common.
 
+pub(crate) mod causes;
 pub(crate) mod chronicle;
 pub(crate) mod faults;
 pub(crate) mod foreign;
