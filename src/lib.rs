@@ -117,7 +117,8 @@
 //! There is one type, [`Error`]. Its [`kind`](Error::kind) is for programs; its text is one line
 //! for people, with the endpoint, the time waited, the counts at that moment, the cause as far as the
 //! pool can tell ([`verdict`](Error::verdict)) and the last failed attempt to connect, which is also its
-//! source. With `{:#}` it has many lines: who has the connections, what happened meanwhile, what to do.
+//! source. With `{:#}` that of a time-out has many lines: who has the connections, what happened
+//! meanwhile, what to do.
 //!
 //! ```text
 //! no connection came free [10.0.0.7:5432] within 5.0s (10/10: 10 in use, 0 idle, 0 connecting, 0 checking; 4 waiting); leak suspected: 9 of 10 in use; 9 out for up to 312.4s since src/orders.rs:41:17 (thread worker-3)

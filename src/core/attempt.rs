@@ -271,7 +271,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         if !made_room {
             self.fail_waiters(endpoint, &failure, now, fx);
         }
-        fx.act(Action::ConnectFailed { endpoint, token, failure });
+        let is_out = self.endpoints.at(endpoint).is_out();
+        let is_news = !self.is_closed;
+        fx.act(Action::ConnectFailed { endpoint, token, failure, is_out, is_news });
         self.rebalance(endpoint, now, fx);
     }
 

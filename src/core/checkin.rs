@@ -42,7 +42,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         wall: Stamp,
     ) -> Result<(), T> {
         let Some(entry) = self.entries.get(token) else { return Err(conn) };
-        let used = entry.used(wall);
+        let (used, since) = (entry.used(wall), entry.since);
         let place = self.endpoints.at_mut(endpoint);
         // Closing a pool makes every epoch old.
         let is_welcome = entry.doomed.is_none()
@@ -57,7 +57,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return Err(conn);
         }
         place.in_use -= 1;
-        place.used += used;
+        place.note_use(used, since);
         self.rest(endpoint, token.index, conn, wall);
         Ok(())
     }
@@ -71,8 +71,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// Notes for how long a connection was in use that is about to be in use no more.
     fn note_use(&mut self, index: u32, wall: Stamp) -> u32 {
         let entry = self.entries.at(index);
-        let (endpoint, used) = (entry.endpoint, entry.used(wall));
-        self.endpoints.at_mut(endpoint).used += used;
+        let (endpoint, used, since) = (entry.endpoint, entry.used(wall), entry.since);
+        self.endpoints.at_mut(endpoint).note_use(used, since);
         endpoint
     }
 

@@ -118,6 +118,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         entry.since = wall;
         (entry.site, entry.thread) = (Some(caller.site), caller.thread);
         place.in_use += 1;
+        place.since_sum = place.since_sum.wrapping_add(wall.as_nanos());
         place.most_in_use = place.most_in_use.max(place.in_use);
         place.checkouts += 1;
         place.last_used = wall;
@@ -162,7 +163,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         place.kept = true;
         place.asked_at = now.mono;
         place.last_used = now.wall;
-        place.demand.note(place.used, place.checkouts, now.mono);
+        place.demand.note(place.used_by(now.wall), place.checkouts, now.mono);
         self.watch_for_leaks(endpoint, now, fx);
         let demand = self.endpoints.at(endpoint).waiters.len() + 1;
         let outcome = match self.take_ready(endpoint, demand, terms.caller, now, fx) {

@@ -4,7 +4,7 @@
 //! Callers do not come evenly: β√(λW) more keep waits rare. The pool knows λW without measuring
 //! either: it is the time that connections were in use, divided by the time that has passed.
 
-use crate::clock::Stamp;
+use crate::clock::{Now, Stamp};
 use crate::core::endpoint::EndpointCore;
 
 /// β: how many standard deviations of the load are kept in reserve.
@@ -65,17 +65,17 @@ impl Demand {
     }
 
     /// The highest load of late.
-    pub(crate) fn highest<W>(&self, place: &EndpointCore<W>, mono: Stamp) -> Load {
-        let now = self.load(place.used, place.checkouts, mono);
-        self.windows
-            .iter()
-            .copied()
-            .fold(now, |highest, load| if load.in_use > highest.in_use { load } else { highest })
+    pub(crate) fn highest<W>(&self, place: &EndpointCore<W>, now: Now) -> Load {
+        let latest = self.load(place.used_by(now.wall), place.checkouts, now.mono);
+        let higher = |one: Load, other: Load| if other.in_use > one.in_use { other } else { one };
+        let highest = self.windows.iter().copied().fold(latest, higher);
+        // More was never in use: what a clock that was set says is worth no more.
+        Load { in_use: highest.in_use.min(place.most_in_use as f64), ..highest }
     }
 
     /// How many connections the highest load of late needs; `None` if there was none.
-    pub(crate) fn needed<W>(&self, place: &EndpointCore<W>, mono: Stamp) -> Option<usize> {
-        needed_for(self.highest(place, mono).in_use)
+    pub(crate) fn needed<W>(&self, place: &EndpointCore<W>, now: Now) -> Option<usize> {
+        needed_for(self.highest(place, now).in_use)
     }
 }
 
@@ -94,7 +94,12 @@ mod tests {
         let caps = Config::default().settle().unwrap().limits.caps();
         let mut place = EndpointCore::new(caps, Stamp::ZERO);
         (place.used, place.checkouts) = (used_ms * 1_000_000, checkouts);
+        place.most_in_use = 100;
         place
+    }
+
+    fn now(mono: Stamp) -> Now {
+        Now { wall: mono, mono }
     }
 
     #[test]
@@ -115,11 +120,38 @@ mod tests {
         let place = place(40_000, 100);
         for window in 1..8 {
             demand.note(place.used, place.checkouts, at(window));
-            let load = demand.highest(&place, at(window));
+            let load = demand.highest(&place, now(at(window)));
             assert_eq!(load, Load { in_use: 4.0, rate: 10.0 }, "{window}");
         }
         demand.note(place.used, place.checkouts, at(8));
-        assert_eq!(demand.needed(&place, at(8)), None);
+        assert_eq!(demand.needed(&place, now(at(8))), None);
+    }
+
+    #[test]
+    fn what_is_still_in_use_is_part_of_the_load_and_long_uses_count_where_they_were() {
+        let mut demand = Demand::default();
+        let mut place = place(0, 8);
+        let at = |seconds: u64| now(Stamp::from_millis(1_000_000 + seconds * 1_000));
+        demand.note(0, 0, at(0).mono);
+        (place.in_use, place.most_in_use) = (8, 8);
+        place.since_sum = 8 * at(0).wall.as_nanos();
+        assert_eq!(demand.highest(&place, at(30)).in_use, 8.0, "they are out");
+        demand.note(place.used_by(at(58).wall), 8, at(58).mono);
+        (0..8).for_each(|_| place.note_use(60_000_000_000, at(0).wall));
+        place.in_use = 0;
+        let load = demand.highest(&place, at(60));
+        assert_eq!((load.in_use, place.since_sum), (8.0, 0), "and came back all at once");
+        assert_eq!(demand.needed(&place, at(60)), Some(14));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_makes_no_load_that_never_was() {
+        let mut demand = Demand::default();
+        let mut place = place(0, 4);
+        demand.note(0, 0, Stamp::from_millis(1_000));
+        (place.used, place.most_in_use) = (8 * 3600 * 4 * 1_000_000_000, 4);
+        assert_eq!(demand.needed(&place, now(Stamp::from_millis(2_000))), Some(8));
+        place.note_use(u64::MAX, Stamp::ZERO); // no more than can be
     }
 
     #[test]
@@ -127,7 +159,7 @@ mod tests {
         let mut demand = Demand::default();
         demand.note(0, 0, Stamp::from_millis(1_000));
         let place = place(2_000, 20);
-        assert_eq!(demand.needed(&place, Stamp::from_millis(2_000)), Some(5));
-        assert_eq!(Demand::default().needed(&place, Stamp::from_millis(2_000)), None);
+        assert_eq!(demand.needed(&place, now(Stamp::from_millis(2_000))), Some(5));
+        assert_eq!(Demand::default().needed(&place, now(Stamp::from_millis(2_000))), None);
     }
 }

@@ -55,6 +55,10 @@ pub(crate) enum Action<T> {
         endpoint: u32,
         token: Token,
         failure: Arc<ConnectFailure>,
+        /// Nothing is open at the endpoint now.
+        is_out: bool,
+        /// The pool is not closed.
+        is_news: bool,
     },
     /// Have an attempt end that is past its deadline, or not wanted any more: by shutting down its
     /// socket, or by having the event loop drop it.
@@ -66,7 +70,9 @@ pub(crate) enum Action<T> {
     /// These have been out for suspiciously long: at this moment, by the wall clock.
     Suspect {
         endpoint: u32,
-        holdings: Vec<Holding>,
+        new: Vec<Holding>,
+        /// They were told of before.
+        known: Vec<Holding>,
         at: Stamp,
     },
     /// The reaper must look earlier than it meant to.

@@ -113,6 +113,8 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) fresh: u64,
     /// For how long, in nanoseconds, connections were in use that are so no more.
     pub(crate) used: u64,
+    /// When those went out that are in use: the sum, in nanoseconds of the wall clock, modulo 2⁶⁴.
+    pub(crate) since_sum: u64,
     /// Callers that had to wait, and for how long those did that do so no more, in nanoseconds.
     pub(crate) waits: u64,
     pub(crate) waited: u64,
@@ -181,6 +183,7 @@ impl<W> EndpointCore<W> {
             checkouts: 0,
             fresh: 0,
             used: 0,
+            since_sum: 0,
             waits: 0,
             waited: 0,
             demand: Box::default(),
@@ -195,6 +198,23 @@ impl<W> EndpointCore<W> {
     /// How often a connection was in use and is so no more.
     pub(crate) fn returns(&self) -> u64 {
         self.checkouts - self.in_use as u64
+    }
+
+    /// A connection was in use for so long, from this moment on, and is so no more.
+    #[inline(always)]
+    pub(crate) fn note_use(&mut self, used: u64, since: Stamp) {
+        // A clock that is set from 1970 makes it a long time, of many too long a time.
+        self.used = self.used.saturating_add(used);
+        self.since_sum = self.since_sum.wrapping_sub(since.as_nanos());
+    }
+
+    /// For how long, in nanoseconds, connections were in use, also those that still are.
+    pub(crate) fn used_by(&self, wall: Stamp) -> u64 {
+        let by_now = (self.in_use as u64).wrapping_mul(wall.as_nanos());
+        // A clock that was set back makes it less than nothing.
+        let so_far = by_now.wrapping_sub(self.since_sum);
+        let so_far = if so_far > u64::MAX / 2 { 0 } else { so_far };
+        self.used.saturating_add(so_far)
     }
 
     /// What somebody finds who begins to wait now.

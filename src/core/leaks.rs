@@ -19,8 +19,6 @@ const JUMP: Duration = Duration::from_secs(1);
 /// The watch for leaks.
 #[derive(Debug)]
 pub(crate) struct LeakWatch {
-    /// When the last look was, by both clocks.
-    last: Now,
     /// What was out for too long by then was told. Wall clock.
     told_until: Stamp,
     /// When the next is, if anything is watched.
@@ -29,11 +27,11 @@ pub(crate) struct LeakWatch {
 
 impl LeakWatch {
     pub(crate) const fn new() -> Self {
-        Self::beginning(Now { wall: Stamp::ZERO, mono: Stamp::ZERO }, None)
+        Self::beginning(None)
     }
 
-    const fn beginning(now: Now, next: Option<Stamp>) -> Self {
-        Self { last: now, told_until: Stamp::ZERO, next }
+    const fn beginning(next: Option<Stamp>) -> Self {
+        Self { told_until: Stamp::ZERO, next }
     }
 
     /// When the reaper must look.
@@ -52,7 +50,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
         if self.leaks.next.is_none() {
             let at = now.mono.plus(leak_after);
-            self.leaks = LeakWatch::beginning(now, Some(at));
+            self.leaks = LeakWatch::beginning(Some(at));
             self.look_by(at, fx);
         }
     }
@@ -64,7 +62,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         for endpoint in endpoints {
             self.endpoints.at_mut(endpoint).is_leak_watched = false;
             self.note_care(endpoint);
-            if self.endpoints.at(endpoint).in_use > 0 {
+            let place = self.endpoints.at(endpoint);
+            if place.in_use > 0 || !place.waiters.is_empty() {
                 self.watch_for_leaks(endpoint, now, fx);
             }
         }
@@ -74,33 +73,35 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     pub(crate) fn look_for_leaks(&mut self, now: Now, fx: &mut Effects<T, W>) {
         let is_due = self.leaks.next.is_some_and(|at| at <= now.mono);
         let Some(leak_after) = self.limits.leak_warning.filter(|_| is_due) else { return };
-        self.forgive_jump(now);
         let (limit, told_until) = (nanos(leak_after), self.leaks.told_until);
         let mut soonest = leak_after;
-        let mut suspects: Vec<(u32, Holding)> = Vec::new();
+        let mut suspects: Vec<(u32, Holding, bool)> = Vec::new();
         for entry in self.entries.iter() {
             let Some(holding) = entry.holding() else { continue };
             let held = entry.used(now.wall);
-            let was_told = told_until.since(holding.since) >= leak_after;
             if held < limit {
                 soonest = soonest.min(Duration::from_nanos(limit - held));
-            } else if !was_told {
-                suspects.push((entry.endpoint, holding));
+            } else {
+                let is_new = told_until.since(holding.since) < leak_after;
+                suspects.push((entry.endpoint, holding, is_new));
             }
         }
-        suspects.sort_by_key(|(endpoint, holding)| (*endpoint, holding.since));
+        suspects.sort_by_key(|(endpoint, holding, _)| (*endpoint, holding.since));
         for together in suspects.chunk_by(|one, other| one.0 == other.0) {
-            let Some(&(endpoint, _)) = together.first() else { continue };
-            let count = together.len() as u64;
-            self.tally(endpoint, |counters| counters.suspected += count);
-            let holdings = together.iter().map(|(_, holding)| *holding).collect();
-            fx.act(Action::Suspect { endpoint, holdings, at: now.wall });
+            let Some(&(endpoint, ..)) = together.first() else { continue };
+            let those = |are_new| {
+                let those = together.iter().filter(move |(_, _, is_new)| *is_new == are_new);
+                those.map(|(_, holding, _)| *holding).collect::<Vec<_>>()
+            };
+            let (new, known) = (those(true), those(false));
+            self.tally(endpoint, |counters| counters.suspected += new.len() as u64);
+            fx.act(Action::Suspect { endpoint, new, known, at: now.wall });
         }
         let goes_on = self.end_watches();
         // Clocks tick: a look that comes a little early would find nothing.
         let pause = soonest.max(Duration::from_millis(10));
         let next = goes_on.then(|| now.mono.plus(pause));
-        self.leaks = LeakWatch { last: now, told_until: now.wall, next };
+        self.leaks = LeakWatch { told_until: now.wall, next };
     }
 
     /// Ends the watch of endpoints where nothing is in use nor was used since the last look. False
@@ -115,25 +116,31 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             if !place.is_leak_watched {
                 continue;
             }
-            place.is_leak_watched = place.in_use > 0 || was_used;
+            // Who waits may be given one.
+            place.is_leak_watched = place.in_use > 0 || was_used || !place.waiters.is_empty();
             goes_on |= place.is_leak_watched;
             self.note_care(endpoint);
         }
         goes_on
     }
 
-    /// What passed while the machine slept is nobody's fault.
-    fn forgive_jump(&mut self, now: Now) {
-        let passed = now.mono.since(self.leaks.last.mono);
-        let jump = now.wall.since(self.leaks.last.wall).saturating_sub(passed);
-        if jump < JUMP {
+    /// What passed while the machine slept is nobody's fault, nor what a clock says that was set.
+    pub(crate) fn forgive_jump(&mut self, now: Now) {
+        let before = std::mem::replace(&mut self.reaped_at, now);
+        let passed = now.mono.since(before.mono);
+        let jump = now.wall.since(before.wall).saturating_sub(passed);
+        if jump < JUMP || before.mono == Stamp::ZERO {
             return;
         }
-        let in_use: Vec<u32> = self.entries.indexes().collect();
-        for index in in_use {
+        let entries: Vec<u32> = self.entries.indexes().collect();
+        for index in entries {
             let entry = self.entries.at_mut(index);
             if entry.state == State::InUse {
-                entry.since = entry.since.plus(jump).min(now.wall);
+                let since = entry.since.plus(jump).min(now.wall);
+                let forgiven = since.as_nanos().wrapping_sub(entry.since.as_nanos());
+                entry.since = since;
+                let place = self.endpoints.at_mut(entry.endpoint);
+                place.since_sum = place.since_sum.wrapping_add(forgiven);
             }
         }
         self.leaks.told_until = self.leaks.told_until.plus(jump);

@@ -106,6 +106,8 @@ pub(crate) struct Core<T, W> {
     latest: Now,
     is_paused: bool,
     leaks: LeakWatch,
+    /// When the reaper last looked.
+    reaped_at: Now,
     /// What was seen when somebody last gave up while the pool as a whole was full.
     last_look: Option<Box<LastLook>>,
     /// When surplus was last looked for.
@@ -140,6 +142,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             latest: Now::default(),
             is_paused: false,
             leaks: LeakWatch::new(),
+            reaped_at: Now::default(),
             last_look: None,
             decayed_at: Stamp::ZERO,
             returns: 0,

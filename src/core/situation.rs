@@ -11,7 +11,7 @@ use crate::core::endpoint::EndpointCore;
 use crate::core::entry::{Attempt, Entry, State};
 use crate::core::stats::Stats;
 use crate::core::waiters::{Arrival, Manner, Waiter};
-use crate::error::{ConnectFailure, Deadlock, Phase, Situation};
+use crate::error::{ConnectFailure, Deadlock, Phase, Situation, Verdict};
 use crate::holder::{Holding, Holdings};
 use crate::sync::{Arc, Caller};
 
@@ -19,6 +19,11 @@ use crate::sync::{Arc, Caller};
 const MOST_HOLDINGS: usize = 1024;
 /// For so long a look at who has connections is good enough for others who give up.
 const LOOK_IS_GOOD: Duration = Duration::from_millis(1);
+/// A thread that asks for a second connection does so this soon after the first, if it is not known
+/// how long a use takes; else within so many times as long, or within the least of it.
+const NESTED_WITHIN: Duration = Duration::from_secs(10);
+const NESTED_TIMES: u64 = 20;
+const LEAST_NESTED: Duration = Duration::from_millis(100);
 /// So many uses must have ended before anything is usual.
 const LEAST_USES: u64 = 8;
 
@@ -32,7 +37,8 @@ pub(crate) struct Sight {
     pub(crate) caps: Caps,
     pub(crate) load: Load,
     pub(crate) needed: Option<usize>,
-    pub(crate) is_out: bool,
+    /// Nothing is open, and the last attempt failed: why.
+    pub(crate) is_out: Option<Verdict>,
 }
 
 /// A wait: of somebody who is in the queue, or has just left it.
@@ -97,7 +103,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             recent_use: place.mean_use(before),
             attempt: self.oldest_attempt(endpoint, now.mono),
             counts: self.counts(endpoint),
-            needed: place.demand.needed(place, now.mono),
+            needed: place.demand.needed(place, now),
             leak_after: self.limits.leak_warning,
             attempts: self.attempts(),
             holdings,
@@ -128,10 +134,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.endpoints.find_at(endpoint)?;
         let stats = self.stats(endpoint);
         let place = self.endpoints.at_mut(endpoint);
-        place.demand.note(place.used, place.checkouts, now.mono);
-        let load = place.demand.highest(place, now.mono);
-        let needed = place.demand.needed(place, now.mono);
-        Some(Sight { stats, caps: place.caps, load, needed, is_out: place.is_out() })
+        place.demand.note(place.used_by(now.wall), place.checkouts, now.mono);
+        let load = place.demand.highest(place, now);
+        let needed = place.demand.needed(place, now);
+        let failed = place.failure.as_ref().filter(|_| place.is_out());
+        let failed = failed.map(|(failure, _)| Situation::judge_failure(failure));
+        Some(Sight { stats, caps: place.caps, load, needed, is_out: failed })
     }
 
     /// The places of endpoints, taken or not, end here.
@@ -202,7 +210,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return (Arc::clone(&last.holdings), before);
         }
         let holdings = Arc::new(self.holdings(only, now.wall));
-        let deadlock = self.deadlock(&holdings, only, wait.thread);
+        let deadlock = self.deadlock(&holdings, only, wait, now);
         // Those that gave up a moment ago are part of it, too.
         let deadlock = deadlock.into_iter().chain(before).max_by_key(|it| it.threads);
         let at = now.mono;
@@ -226,33 +234,58 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         Holdings { all, at: wall }
     }
 
-    /// Whether everybody who has a connection waits for another.
+    /// Whether everybody who has a connection waits for another, since soon after he took it: who
+    /// has done much else in between has forgotten it, rather.
     fn deadlock(
         &self,
         holdings: &Holdings,
         only: Option<u32>,
-        given_up: Option<u32>,
+        wait: &Waited,
+        now: Now,
     ) -> Option<Deadlock> {
+        let place = self.endpoints.at(wait.endpoint);
         let is_idle = match only {
-            Some(endpoint) => self.endpoints.at(endpoint).coming() > 0,
+            Some(_) => place.coming() > 0,
             None => !self.budget.idle.is_empty() || !self.budget.attempts.is_empty(),
         };
-        if is_idle || holdings.all.is_empty() || holdings.all.len() >= MOST_HOLDINGS {
+        let has_moved = place.checkouts != wait.arrival.checkouts;
+        let is_seen = !holdings.all.is_empty() && holdings.all.len() < MOST_HOLDINGS;
+        if is_idle || has_moved || !is_seen {
             return None;
         }
-        let blocks = |waiter: &&Waiter<W>| waiter.manner != Manner::Request;
-        let blocked = self.waiters.iter().filter(blocks).map(|waiter| waiter.caller.thread);
-        let mut waiting: Vec<u32> = blocked.chain(given_up).collect();
-        waiting.sort_unstable();
-        waiting.dedup();
-        let waits = |thread: u32| waiting.binary_search(&thread).is_ok();
+        let usual =
+            place.used.checked_div(place.returns()).filter(|_| place.returns() >= LEAST_USES);
+        let soon = usual.map_or(NESTED_WITHIN, |usual| {
+            Duration::from_nanos(usual.saturating_mul(NESTED_TIMES)).max(LEAST_NESTED)
+        });
+        let blocked = self.blocked(only, wait);
+        let waits = |holding: &Holding| {
+            let at =
+                blocked.binary_search_by_key(&holding.caller.thread, |(thread, _)| *thread).ok()?;
+            let (_, arrived) = blocked.get(at)?;
+            Some(holdings.held(holding).saturating_sub(now.mono.since(*arrived)))
+        };
+        if !holdings.all.iter().all(|holding| waits(holding).is_some_and(|before| before <= soon)) {
+            return None;
+        }
         let mut holding: Vec<u32> =
             holdings.all.iter().map(|holding| holding.caller.thread).collect();
-        if !holding.iter().all(|&thread| waits(thread)) {
-            return None;
-        }
         holding.sort_unstable();
         let most_held = holding.chunk_by(|one, other| one == other).map(<[u32]>::len).max();
-        Some(Deadlock { threads: waiting.len(), at_once: most_held.unwrap_or(0) + 1 })
+        Some(Deadlock { threads: blocked.len(), at_once: most_held.unwrap_or(0) + 1 })
+    }
+
+    /// The threads that wait for connections to an endpoint, or to any, and since when; by number.
+    fn blocked(&self, only: Option<u32>, wait: &Waited) -> Vec<(u32, Stamp)> {
+        let blocks = |waiter: &&Waiter<W>| {
+            waiter.manner != Manner::Request && only.is_none_or(|only| waiter.endpoint == only)
+        };
+        let waiters = self.waiters.iter().filter(blocks);
+        let given_up = wait.thread.map(|thread| (thread, wait.arrived));
+        let waiters = waiters.map(|waiter| (waiter.caller.thread, waiter.arrived));
+        let mut blocked: Vec<(u32, Stamp)> = waiters.chain(given_up).collect();
+        blocked.sort_unstable();
+        blocked.dedup_by_key(|(thread, _)| *thread);
+        blocked
     }
 }

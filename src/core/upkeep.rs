@@ -26,6 +26,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         is_held: impl Fn(u32) -> bool,
         fx: &mut Effects<T, W>,
     ) -> Stamp {
+        self.forgive_jump(now);
         self.timers.look_at = Stamp::ZERO; // it looks at this moment; nobody need wake it
         self.note_kept(now, is_held);
         let mut work = 0;
@@ -192,6 +193,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return;
         }
         self.is_closed = true;
+        self.is_paused = false; // nobody is held back any more
         let endpoints: Vec<u32> = self.endpoints.indexes().collect();
         for endpoint in endpoints {
             let place = self.endpoints.at_mut(endpoint);

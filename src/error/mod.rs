@@ -107,6 +107,11 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Those that exist.
+    pub(crate) const fn open(&self) -> usize {
+        self.idle + self.in_use + self.checking
+    }
+
     pub(crate) const fn total(&self) -> usize {
         self.idle + self.in_use + self.connecting + self.checking
     }

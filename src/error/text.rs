@@ -210,8 +210,8 @@ impl Finding<'_> {
         match (self.situation.recent_use, self.situation.usual_use) {
             (None, None) => f.write_str(": none came back"),
             (None, Some(usual)) => write!(f, ": none came back, usually after {usual:.1?}"),
-            (Some(recent), usual) => {
-                let usual = usual.unwrap_or_default();
+            (Some(recent), None) => write!(f, ": a use takes {recent:.1?}"),
+            (Some(recent), Some(usual)) => {
                 write!(f, ": a use takes {recent:.1?}, usually {usual:.1?}")
             }
         }

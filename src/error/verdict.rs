@@ -159,7 +159,6 @@ impl Situation {
         if counts.is_paused {
             return Some(Verdict::Paused);
         }
-        let failure = failure.filter(|(_, age)| *age <= waited + STILL_FRESH);
         if counts.checking > counts.in_use && counts.checking >= counts.connecting {
             return Some(Verdict::SlowCheck);
         }
@@ -171,15 +170,23 @@ impl Situation {
         // Of a full endpoint, or one where nothing is, an attempt that has just begun says nothing.
         let is_crowded = !is_full && counts.in_use > 0;
         let attempt = self.attempt.filter(|(_, age)| is_crowded || *age >= waited / 2);
-        let are_out = self.attempts.0 >= self.attempts.1;
-        match (failure, attempt) {
+        // While nothing is open, what failed last is still so.
+        let is_same = |phase| counts.open() == 0 && attempt.is_none_or(|(now, _)| now == phase);
+        let is_why = |(failure, age): &&(Arc<ConnectFailure>, Duration)| {
+            *age <= waited + STILL_FRESH || is_same(failure.phase)
+        };
+        let are_out = self.attempts.1 > 0 && self.attempts.0 >= self.attempts.1;
+        match (failure.filter(is_why), attempt) {
             (Some((failure, _)), _) => Some(self.judge_attempt(failure)),
             (None, Some((Phase::Resolve, _))) => Some(Verdict::Unresolved),
             (None, Some((Phase::Queue, _))) => Some(Verdict::Shortage),
             (None, Some(_)) => Some(Verdict::SlowConnect),
             // Those of others take up all that may be under way.
             (None, None) if are_out && counts.connecting == 0 => Some(Verdict::SlowConnect),
-            (None, None) => by_users,
+            // One after the other was opened, and went to others.
+            (None, None) if is_crowded && self.opened > 0 => Some(Verdict::SlowConnect),
+            // No limit is reached.
+            (None, None) => by_users.filter(|&it| is_full || it != Verdict::Undersized),
         }
     }
 
@@ -204,11 +211,14 @@ impl Situation {
         if suspects > 0 && 2 * suspects >= self.holdings.all.len() {
             return Some(Verdict::Leak);
         }
-        let usual = self.usual_use.map_or(LEAST_SLOW, |usual| LEAST_SLOW.max(usual * SLOW_TIMES));
-        let is_slow = match self.recent_use {
-            _ if self.counts.in_use == 0 => self.has_nobody_given_back(waited),
-            None => waited >= usual || self.are_held_for(usual),
-            Some(recent) => self.usual_use.is_some() && recent >= usual,
+        let is_slow = match self.usual_use {
+            Some(usual) => {
+                let slow = LEAST_SLOW.max(usual * SLOW_TIMES);
+                self.recent_use.map_or(waited, |recent| recent) >= slow || self.are_held_for(slow)
+            }
+            None if self.counts.in_use > 0 => self.returned == 0 && waited >= LEAST_SLOW,
+            // Others have them all, at other endpoints.
+            None => self.has_nobody_given_back(waited),
         };
         Some(if is_slow { Verdict::SlowUsers } else { Verdict::Undersized })
     }
@@ -216,7 +226,7 @@ impl Situation {
     /// Most of those that are out have been so for as long.
     fn are_held_for(&self, time: Duration) -> bool {
         let all = &self.holdings.all;
-        2 * all.iter().filter(|holding| self.holdings.held(holding) >= time).count() > all.len()
+        2 * all.iter().filter(|holding| self.holdings.held(holding) >= time).count() >= all.len()
     }
 
     /// All who have connections have had them for as long as somebody waited. The clock that tells
@@ -254,7 +264,7 @@ impl Situation {
     /// Those that have been out for suspiciously long, the oldest first.
     pub(crate) fn suspects(&self, waited: Duration) -> impl Iterator<Item = &Holding> {
         let usual = self.usual_use.map_or(Duration::ZERO, |usual| usual * LEAK_TIMES);
-        let leak_after = self.leak_after.unwrap_or(LEAK_AFTER.max(usual));
+        let leak_after = self.leak_after.unwrap_or_else(|| LEAK_AFTER.max(usual));
         self.holdings.all.iter().filter(move |holding| {
             let held = self.holdings.held(holding);
             let is_orphan = self.ended.contains(&holding.caller.thread);
@@ -305,7 +315,9 @@ mod tests {
         let busy = Situation { recent_use: some, usual_use: some, ..held_for(15) };
         let down = failed(Failure::Refused, Phase::Connect, Duration::ZERO);
         assert_eq!(busy.judge(WAITED, Some(&down)), Some(Verdict::Undersized));
-        assert_eq!(held_for(900).judge(WAITED, None), Some(Verdict::SlowUsers));
+        assert_eq!(held_for(1_100).judge(WAITED, None), Some(Verdict::SlowUsers));
+        let others = Situation { returned: 3, ..held_for(900) };
+        assert_eq!(others.judge(WAITED, None), Some(Verdict::Undersized), "some came back");
         let slow = Situation { recent_use: Some(Duration::from_millis(80)), ..busy };
         assert_eq!(slow.judge(WAITED, None), Some(Verdict::SlowUsers));
     }
@@ -355,12 +367,12 @@ mod tests {
     }
 
     #[test]
-    fn an_old_failure_is_not_why_and_the_attempt_that_runs_is() {
+    fn an_old_failure_is_why_only_if_the_attempt_that_runs_is_where_it_was() {
         let old = failed(Failure::Refused, Phase::Connect, 3 * WAITED);
         let table = [
             (Phase::Resolve, Verdict::Unresolved),
             (Phase::Queue, Verdict::Shortage),
-            (Phase::Connect, Verdict::SlowConnect),
+            (Phase::Connect, Verdict::ServerDown),
             (Phase::Open, Verdict::SlowConnect),
         ];
         for (phase, verdict) in table {

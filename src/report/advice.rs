@@ -33,6 +33,7 @@ impl Report {
             advice.push(format!("so far {count} suspected to be leaked: {what}"));
         }
         advice.extend(self.rows.iter().flat_map(|row| self.advice_on_limits(row)));
+        advice.extend(self.advice_on_total());
         advice.extend(self.advice_on_reuse());
         if self.stats.refused() > 0 {
             let count = Few(self.stats.refused(), "checkout was", "checkouts were");
@@ -54,10 +55,9 @@ impl Report {
     fn advice_on_trouble(row: &Row) -> Option<String> {
         let endpoint = &row.endpoint;
         let Some((waited, cause)) = &row.trouble else {
-            let what = Verdict::ServerDown.advice();
-            return row.is_out.then(|| {
-                format!("{endpoint}: no connection, and the last attempt failed: {what}")
-            });
+            let verdict = row.is_out?;
+            let what = verdict.advice();
+            return Some(format!("{endpoint}: no connection, {verdict}: {what}"));
         };
         let waiting = Few(row.stats.waiting(), "waits", "wait");
         let why = cause.as_ref().map_or_else(String::new, |(verdict, finding)| {
@@ -100,11 +100,11 @@ impl Report {
         let mut advice = Vec::new();
         let (endpoint, limit, stats) = (&row.endpoint, row.caps.max_per_endpoint, &row.stats);
         let needed = row.needed.filter(|&needed| needed > limit && !self.is_misused(row));
-        if let Some(needed) = needed {
+        if let Some(needed) = needed.filter(|_| !self.is_total_short()) {
+            let all = if stats.most_in_use() >= limit { ", and all were in use" } else { "" };
             advice.push(format!(
                 "{endpoint}: the load of late needs {needed} connections or more; max_per_endpoint \
-                 is {limit}, and {} of all checkouts had to wait, for {} on average; with {needed} \
-                 less than one in ten would",
+                 is {limit}{all}; {} of all checkouts had to wait, for {} on average",
                 share_waiting(stats),
                 Mean(stats.wait_time(), stats.waits()),
             ));
@@ -119,6 +119,22 @@ impl Report {
             ));
         }
         advice
+    }
+
+    /// The endpoints together need more than the pool may have.
+    fn is_total_short(&self) -> bool {
+        let needed: usize = self.rows.iter().filter_map(|row| row.needed).sum();
+        self.limits.as_ref().is_some_and(|limits| needed > limits.max_total)
+    }
+
+    fn advice_on_total(&self) -> Option<String> {
+        let limit = self.limits.as_ref().filter(|_| self.is_total_short())?.max_total;
+        let needed: usize = self.rows.iter().filter_map(|row| row.needed).sum();
+        let made_room = self.stats.closed_for(CloseReason::MadeRoom);
+        Some(format!(
+            "the load of late needs {needed} connections or more at all endpoints together; \
+             max_total is {limit}, and {made_room} were closed to make room for others"
+        ))
     }
 
     /// Connections are closed for a reason that could be mended.

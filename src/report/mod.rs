@@ -69,8 +69,8 @@ pub(crate) struct Row {
     pub(crate) caps: Caps,
     pub(crate) load: Load,
     pub(crate) needed: Option<usize>,
-    /// Its last attempt failed, and nothing is open.
-    pub(crate) is_out: bool,
+    /// Its last attempt failed, and nothing is open: why.
+    pub(crate) is_out: Option<Verdict>,
     /// Of whoever has waited longest: for how long, and why.
     pub(crate) trouble: Option<(Duration, Option<Cause>)>,
 }
@@ -79,7 +79,8 @@ impl Row {
     /// Those with more come first.
     pub(crate) fn urgency(&self) -> impl Ord + use<> {
         let stats = &self.stats;
-        let trouble = (stats.waiting(), self.is_out, stats.timed_out(), stats.connects_failed());
+        let trouble =
+            (stats.waiting(), self.is_out.is_some(), stats.timed_out(), stats.connects_failed());
         (trouble, stats.in_use(), stats.checkouts())
     }
 }
@@ -89,6 +90,8 @@ impl Row {
 pub(crate) struct RecentError {
     pub(crate) endpoint: Arc<str>,
     pub(crate) text: String,
+    /// When the text was made.
+    pub(crate) text_at: Stamp,
     pub(crate) count: u64,
     pub(crate) last: Stamp,
 }

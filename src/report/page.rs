@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::config::Limits;
 use crate::core::Stats;
 use crate::error::Few;
 use crate::observe::CloseReason;
@@ -10,6 +11,9 @@ use crate::report::{Report, Row};
 
 /// Lines of the program, errors and waits on a page.
 const MOST_LINES: usize = 10;
+
+/// A setting, its value, and what was observed beside it.
+type Line = (&'static str, String, String);
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,11 +70,26 @@ impl Report {
 
     fn write_settings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(limits) = &self.limits else { return Ok(()) };
+        let lines = self.limits_beside(limits).into_iter().chain(self.times_beside(limits));
+        writeln!(f, "\n{:<21} {:>8}  observed", "setting", "value")?;
+        for (name, value, observed) in lines {
+            writeln!(f, "{}", format!("{name:<21} {value:>8}  {observed}").trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Settings that count, beside what was observed.
+    fn limits_beside(&self, limits: &Limits) -> Vec<Line> {
         let stats = &self.stats;
-        let lines: [(&str, String, String); 14] = [
+        vec![
             ("max_total", limits.max_total.to_string(), format!("{} now", stats.total())),
             ("max_per_endpoint", limits.max_per_endpoint.to_string(), self.observed_most()),
             ("max_idle", limits.max_idle.to_string(), format!("{} now", stats.idle())),
+            (
+                "max_idle_per_endpoint",
+                limits.max_idle_per_endpoint.to_string(),
+                format!("{} closed as surplus", stats.closed_for(CloseReason::Surplus)),
+            ),
             ("min_idle", limits.min_idle.to_string(), String::new()),
             (
                 "max_connecting",
@@ -82,6 +101,13 @@ impl Report {
                 limits.max_waiting.to_string(),
                 format!("{} now, {} turned away", stats.waiting(), stats.refused()),
             ),
+        ]
+    }
+
+    /// Settings that are times, and others.
+    fn times_beside(&self, limits: &Limits) -> Vec<Line> {
+        let stats = &self.stats;
+        vec![
             ("checkout_timeout", span(Some(self.checkout_timeout)), self.observed_waits()),
             (
                 "connect_timeout",
@@ -93,6 +119,20 @@ impl Report {
                 "max_lifetime",
                 span(limits.max_lifetime),
                 format!("{} reached it", stats.closed_for(CloseReason::MaxLifetime)),
+            ),
+            (
+                "max_uses",
+                if limits.max_uses == u32::MAX {
+                    "off".to_owned()
+                } else {
+                    limits.max_uses.to_string()
+                },
+                format!("{} reached it", stats.closed_for(CloseReason::MaxUses)),
+            ),
+            (
+                "settle_timeout",
+                span(Some(limits.settle_timeout)),
+                format!("{} could not be reset", stats.closed_for(CloseReason::ResetRefused)),
             ),
             (
                 "check_interval",
@@ -111,12 +151,7 @@ impl Report {
             ),
             ("fail_fast", limits.fail_fast.to_string(), String::new()),
             ("reuse", format!("{:?}", limits.reuse).to_lowercase(), String::new()),
-        ];
-        writeln!(f, "\n{:<18} {:>8}  observed", "setting", "value")?;
-        for (name, value, observed) in lines {
-            writeln!(f, "{}", format!("{name:<18} {value:>8}  {observed}").trim_end())?;
-        }
-        Ok(())
+        ]
     }
 
     /// How many connections endpoints had in use, and how many the load needs.

@@ -139,16 +139,17 @@ impl<C: Connector> Shared<C> {
                         hands.wake_reaper();
                     }
                 }
-                (Action::Suspect { holdings, at, .. }, home) => {
-                    if let Some(home) = home {
-                        self.tell_suspects(&home, holdings, at);
-                    }
+                (Action::Suspect { new, known, at, .. }, home) => {
+                    self.tell_suspects(home, new, known, at);
                 }
                 (Action::Checked { token, objection, .. }, home) => {
                     self.tell_checked(home, token, objection, course);
                 }
                 (Action::Lost { end, .. }, home) => self.tell_lost(home, end),
-                (Action::ConnectFailed { token, failure, .. }, home) => {
+                (Action::ConnectFailed { token, failure, is_out, is_news, .. }, home) => {
+                    if let Some(home) = home.as_ref().filter(|_| is_news) {
+                        self.note_failure(home, &failure, is_out);
+                    }
                     self.tell_connect_failed(home, token, &failure, course);
                     self.forget_failure(failure);
                 }

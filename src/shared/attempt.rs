@@ -90,19 +90,12 @@ impl<C: Connector> Shared<C> {
     ) -> bool {
         let now = Now::read();
         let failure = result.as_ref().err().map(Arc::clone);
-        if let Some(failure) = failure.as_ref().filter(|_| self.is_under_way(token)) {
-            // Before anybody is told, who may then ask for a report.
-            self.remember_failure(home, failure, now.mono);
-        }
         let (is_news, is_out) = self.transact(|core, fx| {
             let is_news = core.finish_connect(home.place, token, result, now, fx);
             (is_news, core.is_out(home.place))
         });
         self.forget_course(token);
         if let Some(failure) = failure {
-            if is_news {
-                home.note_failed(&failure, is_out, now.mono);
-            }
             self.forget_failure(failure);
         } else if is_news && !is_out {
             home.note_reached(now.mono);

@@ -10,7 +10,7 @@ use crate::core::{Sight, Stats};
 use crate::error::{ConnectFailure, Error, Failure, Phase};
 use crate::holder::{Holder, Holding, Holdings};
 use crate::report::{Cause, End, MOST_ROWS, RecentError, Report, Row, Wait};
-use crate::shared::record::{HeldBack, millis, note};
+use crate::shared::record::{millis, note};
 use crate::shared::{Boxed, Home, Shared, State, drop_guarded, guarded};
 use crate::sync::{Arc, Caller, Mutex, MutexGuard, Weak};
 
@@ -26,13 +26,16 @@ const ENTRIES_AT_ONCE: u32 = 256;
 
 type Site = &'static std::panic::Location<'static>;
 
+/// How many of a line have been out for too long, and since when the latest of them (wall clock).
+type Suspects = (usize, Option<Stamp>);
+
 /// What happened of late.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     waits: Mutex<VecDeque<Wait>>,
     errors: Mutex<VecDeque<(Failure, Phase, RecentError)>>,
-    /// Lines of the program that were warned of, when, and how many suspects since.
-    leaks: Mutex<Vec<(Site, Stamp, u64)>>,
+    /// Lines of the program that were warned of, when, and of what.
+    leaks: Mutex<Vec<(Site, Stamp, Suspects)>>,
 }
 
 impl Memory {
@@ -46,20 +49,19 @@ impl Memory {
         drop(oldest);
     }
 
-    /// True if a line of the program may be warned of now; then, how many suspects there were since
-    /// the last time beside these.
-    fn may_warn_of(&self, site: Site, count: usize, now: Stamp, interval: Duration) -> Option<u64> {
+    /// True if a line of the program is to be warned of: as often as `interval` at the most, and not
+    /// of the same again.
+    fn may_warn_of(&self, site: Site, suspects: Suspects, now: Stamp, interval: Duration) -> bool {
         let mut leaks = self.leaks.lock();
-        let Some((_, last, held_back)) = leaks.iter_mut().find(|known| known.0 == site) else {
-            leaks.push((site, now, 0));
-            return Some(0);
+        let Some((_, last, before)) = leaks.iter_mut().find(|known| known.0 == site) else {
+            leaks.push((site, now, suspects));
+            return true;
         };
-        if now.since(*last) < interval {
-            *held_back += count as u64;
-            return None;
+        let may_warn = *before != suspects && now.since(*last) >= interval;
+        if may_warn {
+            (*last, *before) = (now, suspects);
         }
-        *last = now;
-        Some(std::mem::take(held_back))
+        may_warn
     }
 
     /// Notes that an attempt failed; the text is asked for only if it is not known.
@@ -78,7 +80,7 @@ impl Memory {
         let known = errors.iter().position(is_it).and_then(|at| errors.remove(at));
         if let Some((_, _, mut error)) = known {
             error.count += 1;
-            let is_same = now.since(error.last) < SAME_TEXT;
+            let is_same = now.since(error.text_at) < SAME_TEXT;
             error.last = now;
             if is_same {
                 errors.push_back((class, phase, error));
@@ -86,12 +88,13 @@ impl Memory {
             }
             drop(errors);
             error.text = text(); // may be somebody else's code
+            error.text_at = now;
             self.push_error((class, phase, error));
             return;
         }
         drop(errors);
         let endpoint = Arc::clone(endpoint);
-        let error = RecentError { endpoint, text: text(), count: 1, last: now };
+        let error = RecentError { endpoint, text: text(), text_at: now, count: 1, last: now };
         self.push_error((class, phase, error));
     }
 
@@ -133,30 +136,41 @@ impl<C: Connector> Home<C> {
 impl<C: Connector> Shared<C> {
     /// Connections have been out for suspiciously long: a warning for each line of the program, as
     /// often as `leak_warning` says.
-    pub(super) fn tell_suspects(&self, home: &Home<C>, all: Vec<Holding>, at: Stamp) {
+    pub(super) fn tell_suspects(
+        &self,
+        home: Option<Arc<Home<C>>>,
+        new: Vec<Holding>,
+        mut known: Vec<Holding>,
+        at: Stamp,
+    ) {
+        let Some(home) = home else { return };
         let interval = self.limits().and_then(|limits| limits.leak_warning).unwrap_or_default();
         let now = clock::mono();
-        for holding in &all {
+        for holding in &new {
             let label = || Arc::clone(&home.label);
             let held = at.since(holding.since);
             self.tell_leak(|| Holder::new(label(), holding.caller, held));
         }
-        let holdings = Holdings { all, at };
+        known.extend(new); // the oldest first
+        let holdings = Holdings { all: known, at };
         for group in holdings.groups(&holdings.ended()) {
-            let Some(held_back) = self.memory.may_warn_of(group.site, group.count, now, interval)
-            else {
-                continue;
-            };
-            note!(
-                Warn, home, site:% = group.site, count = group.count,
-                held_ms = millis(group.oldest), held_back = held_back;
-                "in use for longer than leak_warning: {group}{}", HeldBack(held_back)
-            );
+            let theirs = holdings.all.iter().filter(|holding| holding.caller.site == group.site);
+            let latest = theirs.map(|holding| holding.since).max();
+            if self.memory.may_warn_of(group.site, (group.count, latest), now, interval) {
+                note!(
+                    Warn, &*home, site:% = group.site, count = group.count,
+                    held_ms = millis(group.oldest);
+                    "in use for longer than leak_warning: {group}"
+                );
+            }
         }
+        self.let_go_of(home);
     }
 
-    /// Notes that an attempt failed, for reports.
-    pub(super) fn remember_failure(&self, home: &Home<C>, failure: &ConnectFailure, now: Stamp) {
+    /// Notes that an attempt failed, for reports and in the log.
+    pub(super) fn note_failure(&self, home: &Home<C>, failure: &ConnectFailure, is_out: bool) {
+        let now = clock::mono();
+        home.note_failed(failure, is_out, now);
         let text = || guarded(|| failure.to_string()).unwrap_or_else(|panic| panic);
         self.memory.note_error(&home.label, failure, now, text);
     }

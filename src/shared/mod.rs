@@ -298,10 +298,10 @@ impl<C: Connector> Shared<C> {
                 Action::Connect { endpoint, .. }
                 | Action::Upkeep { endpoint, .. }
                 | Action::Suspect { endpoint, .. } => Some(*endpoint),
-                Action::ConnectFailed { endpoint, .. } | Action::Checked { endpoint, .. } => {
-                    self.observer.is_some().then_some(*endpoint)
+                Action::Checked { endpoint, .. } => self.observer.is_some().then_some(*endpoint),
+                Action::ConnectFailed { endpoint, .. } | Action::Lost { endpoint, .. } => {
+                    Some(*endpoint)
                 }
-                Action::Lost { endpoint, .. } => Some(*endpoint),
                 Action::Interrupt(token) => {
                     let duplicate = state.duplicates.remove(token);
                     deeds.interrupted.push((*token, duplicate));

@@ -106,6 +106,8 @@ pub(super) struct Rations {
 pub(super) struct Outage {
     since: Stamp,
     failed: u64,
+    /// Its beginning was not held back: nor is its end.
+    was_told: bool,
 }
 
 /// What an endpoint remembers for its log.
@@ -152,6 +154,12 @@ impl<C: Connector> Home<C> {
         let is_local = failure.failure == Failure::Local;
         let is_first = !is_local && self.begins_outage(is_out, now);
         let held = (is_local || is_first).then(|| self.shared.rations.outages.pass(now)).flatten();
+        if is_first && held.is_some() {
+            let mut outage = self.outage.lock();
+            if let Some(outage) = outage.as_mut() {
+                outage.was_told = true;
+            }
+        }
         // The connector's own error displays itself here.
         let noted = guarded(|| match held {
             Some(held) if is_local => note!(
@@ -186,7 +194,7 @@ impl<C: Connector> Home<C> {
                 false
             }
             None if is_out => {
-                *outage = Some(Outage { since: now, failed: 1 });
+                *outage = Some(Outage { since: now, failed: 1, was_told: false });
                 true
             }
             None => false,
@@ -196,14 +204,16 @@ impl<C: Connector> Home<C> {
     /// Logs the end of an outage, if this is one.
     pub(super) fn note_reached(&self, now: Stamp) {
         let outage = self.outage.lock().take();
-        let Some(Outage { since, failed }) = outage else { return };
-        let Some(held) = self.shared.rations.outages.pass(now) else { return };
+        let Some(Outage { since, failed, was_told }) = outage else { return };
+        let level = if was_told { log::Level::Warn } else { log::Level::Debug };
         let took = now.since(since);
         let attempts = if failed == 1 { "attempt" } else { "attempts" };
-        note!(
-            Warn, self, outage_ms = millis(took), attempts = failed, held_back = held.0;
-            "a connection was opened again, {took:.1?} after the first of {failed} failed \
-             {attempts}{held}"
+        let took_ms = millis(took);
+        log::log!(
+            level, pool = self.pool_name(), endpoint = self.label(), outage_ms = took_ms,
+            attempts = failed;
+            "{self}: a connection was opened again, {took:.1?} after the first of {failed} failed \
+             {attempts}"
         );
     }
 }

@@ -174,7 +174,8 @@ impl<C: Connector> Shared<C> {
         failure: &ConnectFailure,
         course: Option<Dated>,
     ) {
-        let (Some(home), Some((at, course))) = (home, course) else { return };
+        let Some(home) = home else { return };
+        let Some((at, course)) = course else { return self.let_go_of(home) };
         // The connector's own error displays itself here. What it shows, or that it panicked, is
         // in the log.
         let message = guarded(|| Redacted(&failure.cause).to_string());
@@ -199,7 +200,8 @@ impl<C: Connector> Shared<C> {
         objection: Option<CloseReason>,
         course: Option<Dated>,
     ) {
-        let (Some(home), Some((at, course))) = (home, course) else { return };
+        let Some(home) = home else { return };
+        let Some((at, course)) = course else { return self.let_go_of(home) };
         self.emit(Event::Checked(Checked {
             endpoint: Arc::clone(&home.label),
             at,

@@ -2,19 +2,19 @@
 
 use std::cmp::Reverse;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, unbounded};
 use warmline::{
-    CheckedIn, CheckedOut, CloseReason, Closed, Connected, Endpoint, Error, ErrorKind, Observer,
-    Pool, PooledConn, Repeat, TcpConnector, Verdict, Wait,
+    BoxError, CheckedIn, CheckedOut, CloseReason, Closed, Connected, Connector, Endpoint, Error,
+    ErrorKind, Observer, Opening, Pool, PooledConn, Repeat, TcpConnector, Verdict, Wait,
 };
 
 use crate::support::causes::{BRIEF, held_by_users, joined, site};
 use crate::support::faults::Refusing;
-use crate::support::lab::Lab;
+use crate::support::lab::{Act, Lab, Method};
 use crate::support::server::Server;
 use crate::support::{SOON, ask, eventually, tcp, watchdog};
 
@@ -46,9 +46,11 @@ fn a_report_names_what_is_wrong_with_each_endpoint_and_lists_those_in_trouble_fi
         let waits = [pool.request(&full.name()).unwrap(), pool.request(&full.name()).unwrap()];
         let refused = pool.request(&down.name()).unwrap();
         eventually("it is refused", || pool.stats().connects_failed() > 0);
+        let is_said = || pool.report().to_string().contains("slow users");
+        eventually("they have waited for long enough", is_said);
         let report = pool.report().to_string();
         let slow = format!("{}: 2 wait, the first for", full.name());
-        let gone = format!("{}: 1 wait, the first for", down.name());
+        let gone = format!("{}: 1 waits, the first for", down.name());
         let parts = [&*slow, "slow users", &*gone, "server down", line, "thread user-0"];
         assert_says(&report, &parts);
         assert_says(&report, &["onnection refused", "3 endpoints", "errors of late"]);
@@ -201,7 +203,7 @@ impl Curious {
     fn ask(&self, what: &'static str) {
         let Some(pool) = self.0.get() else { return };
         let _all = (pool.holders(), pool.recent_waits(), pool.stats());
-        assert_says(&pool.report().to_string(), &["1 endpoints"]);
+        assert_says(&pool.report().to_string(), &["1 endpoint"]);
         let _nobody_reads = self.1.send(what);
     }
 }
@@ -386,7 +388,7 @@ fn waits_in_vain_are_remembered_however_short_and_only_the_latest_64() {
         assert!(waits.is_sorted_by_key(Wait::at), "the newest last");
         let newest = waits.last().unwrap();
         assert!(newest.waited() >= Duration::from_micros(690), "{newest}");
-        assert_eq!((newest.ahead(), newest.verdict()), (Some(0), Some(Verdict::SlowUsers)));
+        assert_eq!((newest.ahead(), newest.verdict()), (Some(0), Some(Verdict::Undersized)));
         assert_eq!((newest.endpoint(), newest.thread()), (&*server.name(), me()));
         assert!(!newest.to_string().contains('\n'));
     });
@@ -446,4 +448,41 @@ fn what_is_remembered_of_waits_was_long_or_in_vain() {
     let waits = pool.recent_waits();
     let is_long = |wait: &Wait| wait.waited() >= Duration::from_millis(10);
     assert!(waits.iter().all(|wait| is_long(wait) || wait.error().is_some()), "{waits:?}");
+}
+
+#[test]
+fn an_attempt_that_never_returns_is_among_the_errors_of_late() {
+    let _watchdog = watchdog();
+    let lab = Lab::new(|method, _| if method == Method::Open { Act::Hang } else { Act::Go });
+    let bench = lab.bench();
+    let pool = Pool::builder(lab).connect_timeout(BRIEF).build().unwrap();
+    pool.get_timeout("a", SOON).unwrap_err();
+    let is_told = || pool.report().to_string().contains("did not end by its deadline");
+    eventually("it is given up, and told of", is_told);
+    bench.release();
+}
+
+/// Refuses each time with other words.
+struct Talkative(AtomicU64);
+
+impl Connector for Talkative {
+    type Key = String;
+    type Conn = ();
+
+    fn open(&self, _: &String, _: &mut Opening) -> Result<(), BoxError> {
+        Err(format!("refusal {}", self.0.fetch_add(1, Ordering::SeqCst)).into())
+    }
+}
+
+#[test]
+fn an_error_that_comes_again_and_again_is_told_in_its_latest_words() {
+    let _watchdog = watchdog();
+    let connector = Talkative(AtomicU64::new(0));
+    let pool = Pool::builder(connector).fail_fast(false).build().unwrap();
+    let _waits = pool.request("a").unwrap(); // has it tried without end
+    let is_renewed = || {
+        let report = pool.report().to_string();
+        report.contains("open failed") && !report.contains("refusal 0")
+    };
+    eventually("later words are told", is_renewed);
 }

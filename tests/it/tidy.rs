@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use warmline::CloseReason;
+use warmline::{CloseReason, Verdict};
 
 /// A file of `src`: its path below that, and its text without test modules and comments.
 struct Source {
@@ -257,13 +257,15 @@ fn every_file_of_tests_is_short() {
 }
 
 #[test]
-fn every_reason_to_close_is_explained_to_users() {
+fn every_reason_to_close_and_every_verdict_is_explained_to_users() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let mut docs = fs::read_to_string(readme).unwrap_or_default();
     for entry in fs::read_dir(src().join("docs")).into_iter().flatten() {
         docs += &fs::read_to_string(entry.unwrap().path()).unwrap();
     }
-    let names: Vec<_> = CloseReason::ALL.iter().map(|reason| format!("{reason:?}")).collect();
+    let reasons = CloseReason::ALL.iter().map(|reason| format!("{reason:?}"));
+    let verdicts = Verdict::ALL.iter().map(|verdict| format!("{verdict:?}"));
+    let names: Vec<_> = reasons.chain(verdicts).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let missing = undocumented(&names, &docs);
     assert!(missing.is_empty(), "neither in README.md nor in src/docs: {missing:?}");

@@ -8,7 +8,11 @@ use crate::config::Limits;
 
 fn wary() -> World {
     let leak_warning = Some(millis(1_000));
-    World::with_endpoints(Limits { leak_warning, idle_timeout: None, ..limits() }, 2)
+    let connect_timeout = millis(60_000);
+    World::with_endpoints(
+        Limits { leak_warning, connect_timeout, idle_timeout: None, ..limits() },
+        2,
+    )
 }
 
 /// The next look of the reaper, at the time it has said.
@@ -122,4 +126,19 @@ fn the_setting_can_be_turned_on_for_what_is_out_already() {
     world.reap();
     look_in_time(&mut world);
     assert_eq!(suspects(&mut world), [(A, vec![millis(6_000); 2])]);
+}
+
+#[test]
+fn the_watch_goes_on_while_somebody_waits_who_may_be_given_one() {
+    let mut world = wary();
+    let waiter = world.wait_within(A, millis(60_000));
+    for _ in 0..3 {
+        world.pass(1_000);
+        world.reap();
+    }
+    world.connect_ok(A);
+    let _leaked = world.granted(waiter);
+    world.reap();
+    look_in_time(&mut world);
+    assert_eq!(suspects(&mut world), [(A, vec![millis(1_000)])]);
 }

@@ -150,3 +150,69 @@ fn an_attempt_that_takes_long_is_told_of_with_where_it_is() {
     assert!(phase != Phase::Queue && age == millis(400), "{phase} {age:?}");
     assert_eq!(situation.judge(millis(400), None), Some(Verdict::SlowConnect));
 }
+
+#[test]
+fn who_waits_at_another_endpoint_is_in_no_deadlock_here_and_does_not_count() {
+    let mut world = small(2);
+    let _held = [take(&mut world, 1), take(&mut world, 2)];
+    for thread in [1, 2] {
+        as_thread(&mut world, thread);
+        world.wait_within(B, millis(5_000));
+    }
+    as_thread(&mut world, 3);
+    let waiter = world.wait_within(A, millis(100));
+    assert_eq!(gives_up(&mut world, waiter).deadlock, None, "more connections here would not help");
+}
+
+#[test]
+fn a_deadlock_is_no_larger_for_those_who_wait_elsewhere() {
+    let mut world = small(2);
+    let _held = [take(&mut world, 1), take(&mut world, 2)];
+    for thread in 10..60 {
+        as_thread(&mut world, thread);
+        world.wait_within(B, millis(5_000));
+    }
+    as_thread(&mut world, 1);
+    world.wait_within(A, millis(5_000));
+    as_thread(&mut world, 2);
+    let waiter = world.wait_within(A, millis(100));
+    let deadlock = gives_up(&mut world, waiter).deadlock;
+    assert_eq!(deadlock, Some(Deadlock { threads: 2, at_once: 2 }));
+}
+
+#[test]
+fn what_was_forgotten_long_before_all_wait_is_no_deadlock() {
+    let mut world = small(2);
+    let forgotten = take(&mut world, 1);
+    for _ in 0..10 {
+        let held = take(&mut world, 2);
+        world.pass(5);
+        world.discard(held);
+    }
+    let other = take(&mut world, 2);
+    world.pass(12_000);
+    for thread in [1, 2] {
+        as_thread(&mut world, thread);
+        world.wait_within(A, millis(60_000));
+    }
+    as_thread(&mut world, 3);
+    let waiter = world.wait_within(A, millis(1_000));
+    let situation = gives_up(&mut world, waiter);
+    assert_eq!((situation.deadlock, situation.holdings.all.len()), (None, 2));
+    assert_eq!(situation.judge(millis(1_000), None), Some(Verdict::Leak));
+    world.discard(forgotten);
+    world.discard(other);
+}
+
+#[test]
+fn it_is_no_deadlock_where_somebody_was_served_meanwhile() {
+    let mut world = unfair();
+    let held = world.take(A);
+    as_thread(&mut world, 5);
+    let waiter = world.wait_within(A, millis(100));
+    world.give_back(held);
+    as_thread(&mut world, 1);
+    let _held = world.take(A);
+    world.wait_within(A, millis(5_000));
+    assert_eq!(gives_up(&mut world, waiter).deadlock, None);
+}

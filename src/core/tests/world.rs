@@ -294,9 +294,11 @@ impl World {
             Action::Interrupt(token) => self.interrupted.push(token),
             Action::Abandon(token) => self.abandoned.push(token),
             Action::Withdraw(token) => self.withdrawn.push(token),
-            Action::Suspect { endpoint, holdings, at } => {
-                let ages = holdings.iter().map(|holding| at.since(holding.since)).collect();
-                self.suspects.push((endpoint, ages));
+            Action::Suspect { endpoint, new, at, .. } => {
+                let ages: Vec<_> = new.iter().map(|holding| at.since(holding.since)).collect();
+                if !ages.is_empty() {
+                    self.suspects.push((endpoint, ages));
+                }
             }
             Action::WakeReaper => self.wakes += 1,
             Action::ConnectFailed { failure, .. } | Action::Forget(failure) => drop(failure),
