@@ -48,7 +48,7 @@ verdicts! {
         "raise the limit if the server can bear it, or let fewer callers at it at a time";
     /// All were in use, and many have been out for so long that they will hardly come back.
     Leak = "leak",
-        "look at the lines named: a guard is kept, forgotten, or its thread hangs";
+        "look at the line: a guard is kept, forgotten, or its thread hangs";
     /// All were in use, and came back far later than they usually do, or not at all.
     SlowUsers = "slow users",
         "look at what is done with connections at the lines named, and at how fast the server answers";

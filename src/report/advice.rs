@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::error::{Few, Verdict};
+use crate::holder::Group;
 use crate::observe::CloseReason;
 use crate::report::page::{Mean, share_waiting};
 use crate::report::{Report, Row, Wait};
@@ -27,25 +28,21 @@ impl Report {
             advice.extend(self.rows.iter().filter_map(Self::advice_on_trouble));
         }
         advice.extend(self.advice_on_waits());
-        if self.stats.leaks_suspected() > 0 {
-            let count = Few(self.stats.leaks_suspected(), "connection was", "connections were");
-            let what = Verdict::Leak.advice();
-            advice.push(format!("so far {count} suspected to be leaked: {what}"));
-        }
+        advice.extend(self.advice_on_leaks());
         advice.extend(self.rows.iter().flat_map(|row| self.advice_on_limits(row)));
         advice.extend(self.advice_on_total());
         advice.extend(self.advice_on_reuse());
         if self.stats.refused() > 0 {
             let count = Few(self.stats.refused(), "checkout was", "checkouts were");
             advice.push(format!(
-                "{count} turned away: too many waited (max_waiting is {}), or an attempt had just \
+                "so far {count} turned away: too many waited (max_waiting is {}), or an attempt had just \
                  failed",
                 self.limits.as_ref().map_or(0, |limits| limits.max_waiting)
             ));
         }
         if self.stats.events_dropped() > 0 {
             let count = Few(self.stats.events_dropped(), "event", "events");
-            advice.push(format!("the observer was too slow for {count}: make it faster"));
+            advice.push(format!("so far the observer was too slow for {count}: make it faster"));
         }
         advice.truncate(MOST_ADVICE);
         advice
@@ -78,6 +75,19 @@ impl Report {
             let waits = Few(count, "wait", "waits");
             let (endpoint, advice) = (last.endpoint(), verdict.advice());
             format!("of late {waits} in vain, the last at {endpoint}; {verdict}{finding}: {advice}")
+        });
+        said.collect()
+    }
+
+    /// Lines of the program whose connections are out for too long at this moment.
+    fn advice_on_leaks(&self) -> Vec<String> {
+        let leak_warning = self.limits.as_ref().and_then(|limits| limits.leak_warning);
+        let Some(limit) = leak_warning else { return Vec::new() };
+        let overdue = self.holders.iter().filter(|group| group.oldest >= limit);
+        let advice = Verdict::Leak.advice();
+        let said = overdue.map(|group| {
+            let Group { site, oldest, .. } = group;
+            format!("out for {oldest:.1?}, longer than leak_warning, since {site}: {advice}")
         });
         said.collect()
     }

@@ -115,6 +115,6 @@ impl fmt::Display for Wait {
             End::Failed(kind, None) => write!(f, " in vain ({kind:?})")?,
             End::Failed(kind, Some((verdict, _))) => write!(f, " in vain ({kind:?}, {verdict})")?,
         }
-        write!(f, ", at {} ({})", self.caller.site, ThreadName::of(self.caller.thread))
+        write!(f, ", at {} ({})", self.caller.site, ThreadName::then(self.caller.thread, false))
     }
 }
