@@ -130,6 +130,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             !place.is_unused() || place.is_vacant || place.own_limits.is_some(),
             "{endpoint} would never be forgotten"
         );
+        let out = self.entries.iter().filter(|it| it.endpoint == endpoint && it.state == InUse);
+        let sum = out.fold(0_u64, |sum, entry| sum.wrapping_add(entry.since.as_nanos()));
+        assert_eq!(place.since_sum, sum, "since when connections are out at {endpoint}");
         let routine = self.count(endpoint, |entry| entry.is_routine);
         assert_eq!(place.routine, routine, "routine at {endpoint}");
         let waiting = self.count(endpoint, |entry| entry.awaits_successor);

@@ -226,7 +226,8 @@ impl Situation {
     /// Most of those that are out have been so for as long.
     fn are_held_for(&self, time: Duration) -> bool {
         let all = &self.holdings.all;
-        2 * all.iter().filter(|holding| self.holdings.held(holding) >= time).count() >= all.len()
+        let count = all.iter().filter(|holding| self.holdings.held(holding) >= time).count();
+        count > 0 && 2 * count >= all.len()
     }
 
     /// All who have connections have had them for as long as somebody waited. The clock that tells
