@@ -1,5 +1,6 @@
 //! Settings: their defaults, how unset ones follow from set ones, and what is refused.
 
+mod debug;
 mod endpoint;
 mod setters;
 
@@ -10,6 +11,7 @@ pub(crate) use self::endpoint::Caps;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::redact::Redacted;
 
 /// Which idle connection a checkout takes first.
 ///
@@ -60,7 +62,7 @@ pub enum Reuse {
 /// pool.reconfigure(pool.config().max_total(20))?; // and all else as it was
 /// # Ok::<(), warmline::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 #[must_use = "settings do nothing before Builder::config or Pool::reconfigure"]
 pub struct Config {
     pub(crate) name: Option<String>,
@@ -100,6 +102,7 @@ pub(crate) struct Settings {
 /// The settings that a pool keeps for as long as it lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Fixed {
+    /// As it is shown: without secrets, and on one line.
     pub(crate) name: String,
     pub(crate) portable_watch: bool,
 }
@@ -241,7 +244,7 @@ impl Config {
             reuse: self.reuse.unwrap_or_default(),
         };
         let fixed = Fixed {
-            name: self.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+            name: Redacted(self.name.as_deref().unwrap_or(DEFAULT_NAME)).to_string(),
             portable_watch: self.portable_watch.unwrap_or(false),
         };
         Ok(Settings {
@@ -258,9 +261,11 @@ impl Config {
     ///
     /// As [`settle`](Config::settle), and if it would change what cannot be changed.
     pub(crate) fn settle_for(&self, fixed: &Fixed) -> Result<Settings, Error> {
-        if let Some(name) = self.name.as_deref().filter(|name| *name != fixed.name) {
-            let text = format!("name({name:?}): a pool keeps its name, {:?}", fixed.name);
-            return Err(Error::config(text));
+        if let Some(name) = self.name.as_deref().map(|name| Redacted(name).to_string()) {
+            if name != fixed.name {
+                let text = format!("name({name:?}): a pool keeps its name, {:?}", fixed.name);
+                return Err(Error::config(text));
+            }
         }
         if let Some(on) = self.portable_watch.filter(|on| *on != fixed.portable_watch) {
             let text = format!("portable_watch({on}): is chosen when a pool is built, for good");

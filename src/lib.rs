@@ -230,12 +230,18 @@
 //!
 //! No bytes of an exchange are shown anywhere. An endpoint's label, in the log, in errors and in
 //! what observers are told, is its key as it displays itself, with `***` in the place of what looks
-//! like a secret: `postgres://user:***@host`, `password=***`, `?api_key=***`. The same is done to the
-//! text of a connector's error, to the message of a panic, and to the name of a pool; all but the
-//! last are put on one line. It is done by the look of a text, and so is no licence to put secrets
-//! there: a key called `x`, say, tells nobody that its value is one. Two keys that differ in a secret
-//! alone look the same and are two endpoints. An error's [`source`](std::error::Error::source) beyond the failed attempt is the
-//! connector's own, as it came, and [`Endpoint::key`] the key itself.
+//! like a secret: `postgres://user:***@host`, `password=***`, `?api_key=***`. The same is done to
+//! the text of a connector's error, to the message of a panic, and to the name of a pool or driver.
+//! All are put on one line, with spaces in the place of control characters, and what is longer than
+//! 4 KiB is cut.
+//!
+//! It is done by the look of a text, and so is no licence to put secrets there: a key called `x`,
+//! say, tells nobody that its value is one. Not found are a token in the place of a user name
+//! (`https://token@host`), a password in a URL that begins like a port and goes on with `/`, `?` or
+//! `#` (`db://user:12/pw@host`), and a number that looks like a port (`password:1234`). Two keys that
+//! differ in a secret alone look the same and are two endpoints. An error's
+//! [`source`](std::error::Error::source) beyond the failed attempt is the connector's own, as it
+//! came, and [`Endpoint::key`] the key itself.
 //!
 //! # Stability and minimum Rust version
 //!

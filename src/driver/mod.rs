@@ -42,7 +42,7 @@ use crate::driver::watch::{How, Ward};
 use crate::driver::worker::Worker;
 use crate::error::Error;
 use crate::observe::{CloseReason, Observer};
-use crate::redact::redact;
+use crate::redact::Redacted;
 use crate::shared::{Boxed, Event, Hands, Home, Shared, Since, Watched};
 use crate::sync::{Arc, Gate, Mutex, OnceLock, Sender, Weak};
 use crate::sys::HashMap;
@@ -108,7 +108,7 @@ impl Driver {
     pub fn named(name: impl Into<String>) -> Result<Self, Error> {
         let name = name.into();
         check_name(&name)?;
-        Ok(Self::with_name(redact(&name).into_owned()))
+        Ok(Self::with_name(Redacted(name).to_string()))
     }
 
     pub(crate) fn with_name(name: String) -> Self {

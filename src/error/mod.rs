@@ -16,7 +16,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::redact::redact;
+use crate::redact::Redacted;
 use crate::sync::Arc;
 
 /// The error type of connectors: whatever made opening, settling or checking fail.
@@ -198,7 +198,7 @@ impl Error {
     /// For [`Name`](crate::Name)s and other code that finds a name or a setting wrong.
     #[must_use]
     pub fn config(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Config, redact(&message.into()))
+        Self::new(ErrorKind::Config, Redacted(message.into()).to_string())
     }
 
     pub(crate) fn closed() -> Self {

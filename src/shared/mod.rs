@@ -35,7 +35,6 @@ use crate::config::{Config, Fixed, Settings};
 use crate::connector::{Connector, Plan, Watch, sealed};
 use crate::core::{Action, Closing, Core, Effects, Grant, Lease, Stats, Token, Upkeep};
 use crate::observe::Observer;
-use crate::redact::redact;
 use crate::shared::act::Deeds;
 use crate::shared::explain::Memory;
 use crate::shared::names::Names;
@@ -202,7 +201,6 @@ impl<C: Connector> Shared<C> {
         mut settings: Settings,
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
-        settings.fixed.name = redact(&settings.fixed.name).into_owned();
         let id = sync::next_number();
         let has_check = guarded(|| connector.has_check()).unwrap_or_else(|panic| {
             note_panic("a connector panicked in has_check", &panic);

@@ -92,3 +92,41 @@ fn a_name_of_a_pool_or_driver_is_shown_without_its_password() {
     let driver = Driver::named(&**name).unwrap();
     assert_discreet(&[format!("{pool:?}"), format!("{driver:?}")]);
 }
+
+#[test]
+fn a_pool_whose_name_holds_a_secret_takes_its_own_settings_back() {
+    let _watchdog = watchdog();
+    for name in [format!("billing auth: {SECRET}"), format!("two\nlines of {}", keys()[0])] {
+        let builder = Pool::builder(Quoting::default()).name(&*name);
+        assert_discreet(&[format!("{builder:?}")]);
+        let pool = builder.build().unwrap();
+        assert_discreet(&[format!("{pool:?}"), format!("{:?}", pool.config())]);
+        pool.reconfigure(pool.config()).unwrap();
+        pool.reconfigure(pool.config().name(&*name).max_total(7)).unwrap();
+        assert_eq!(pool.config(), warmline::Config::new().name(&*name).max_total(7));
+        let error = pool.reconfigure(pool.config().name(format!("not {name}"))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_discreet(&[error.to_string(), format!("{error:?}")]);
+    }
+}
+
+#[test]
+fn a_name_is_shown_on_one_line_and_cannot_command_a_terminal() {
+    let _watchdog = watchdog();
+    let name = "one\n\x1b[31mtwo\u{85}three\u{2028}four";
+    let pool = Pool::builder(Quoting::default()).name(name).build().unwrap();
+    let driver = Driver::named(name).unwrap();
+    let held = pool.get(&keys()[0]).unwrap();
+    let refused = Pool::tcp().get(name).unwrap_err();
+    for text in [
+        format!("{pool:?}"),
+        format!("{driver:?}"),
+        format!("{:?}", Pool::tcp().config().name(name)),
+        refused.to_string(),
+    ] {
+        assert!(text.contains("one  [31mtwo three four"), "{text}");
+    }
+    let page = pool.report().to_string();
+    assert!(page.contains("one  [31mtwo three four") && !page.contains('\x1b'), "{page}");
+    drop(held);
+}
