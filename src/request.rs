@@ -157,9 +157,9 @@ impl<C: Connector> Tray<C> {
 
     /// Sends the answer. If nobody wants it any more, it goes back.
     fn send(&self, answer: Result<Boxed<C>, Error>) {
-        let waited = clock::mono().since(self.asked_at);
-        let answer = answer.map_err(|error| error.at(&self.home.label).after(waited));
-        self.home.note_wait(self.asked_at, None, self.caller, answer.as_ref());
+        let (began, at) = (self.asked_at, clock::mono());
+        let answer = answer.map_err(|error| error.at(&self.home.label).after(at.since(began)));
+        self.home.note_wait((began, at), None, self.caller, answer.as_ref());
         let answer = answer.map(|held| PooledConn::new(held, Arc::clone(&self.home)));
         let mut pending = self.pending.lock();
         // Under the lock: whoever gives the request up finds it here or in the channel.

@@ -111,12 +111,11 @@ impl<C: Connector> Home<C> {
     /// Notes how a wait has ended, if it was long or in vain.
     pub(crate) fn note_wait(
         &self,
-        began: Stamp,
+        (began, at): (Stamp, Stamp),
         ahead: Option<usize>,
         caller: Caller,
         result: Result<&Boxed<C>, &Error>,
     ) {
-        let at = clock::mono();
         let waited = at.since(began);
         let end = match result {
             Ok(_) if waited < Wait::LEAST => return,

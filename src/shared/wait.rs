@@ -58,7 +58,7 @@ impl<C: Connector> Home<C> {
         };
         shared.put_back_seat(seat);
         if ahead.is_some() {
-            self.note_wait(began, ahead, caller, result.as_ref());
+            self.note_wait((began, clock::mono()), ahead, caller, result.as_ref());
         }
         result
     }
