@@ -202,14 +202,14 @@
 //! | level | what appears |
 //! |---|---|
 //! | error | a connector, an observer, or the drop of a key or an error panicked (once a second and pool at the most, the others at debug); a thread of the driver did, which is a bug here, and goes on; the event loop cannot go on: connects fail from then on, and idle connections are looked at before reuse only |
-//! | warn | an attempt failed, and an endpoint is left without a connection; the first connection after that; this machine or process ran out of what a connection needs (of these three, one a second and pool at the most); connections are out for longer than [`leak_warning`](Builder::leak_warning) (one as often as that for each line of the program); no further thread could be started; the reaper was kept from running for seconds |
+//! | warn | an attempt failed, and an endpoint is left without a connection; this machine or process ran out of what a connection needs (of these two, one a second and pool at the most); the first connection after an outage that was warned of; connections are out for longer than [`leak_warning`](Builder::leak_warning) (one as often as that for each line of the program); no further thread could be started; the reaper was kept from running for seconds |
 //! | info | the machine slept, or its clock was set |
 //! | debug | each connection opened and closed, with its reason; each failed attempt, check and settling; what could not be watched |
 //! | trace | what could not be taken off the watch, its client having closed it |
 //!
 //! In an outage that makes two warnings for an endpoint, one when it begins and one when it is
-//! over; failed attempts, of which at most twenty a second begin, are at debug. What is held back
-//! is counted, and the next one says how many there were.
+//! over (at debug if the first was held back); failed attempts, of which at most twenty a second
+//! begin, are at debug. What is held back is counted, and the next one says how many there were.
 //!
 //! A record is a sentence that says it all. Loggers that take key-values get the parts as well:
 //!
