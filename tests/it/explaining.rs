@@ -1,18 +1,16 @@
 //! Time-outs tell why: one cause after the other is brought about, and the texts are read.
 
-use std::io::Read;
 use std::sync::Barrier;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use warmline::{
-    Address, BoxError, Connector, ErrorKind, Failure, Opening, Phase, Plan, Pool, Socket, Verdict,
-};
+use warmline::{BoxError, Connector, ErrorKind, Failure, Opening, Phase, Pool, Verdict};
 
 use crate::support::causes::{
     BRIEF, assert_tells, held_by_users, joined, overtaken, patiently, site,
 };
 use crate::support::faults::{BlackHole, Refusing};
+use crate::support::foreign::Greeted;
 use crate::support::lab::{Act, Lab, Method};
 use crate::support::resolver::{Answer, Script};
 use crate::support::server::Server;
@@ -160,24 +158,6 @@ fn a_connector_whose_open_hangs_is_slow_to_connect() {
     assert_tells(&pool, &error, Verdict::SlowConnect, &parts);
     assert!(format!("{error:#}").contains("\n  under way: an attempt that began"), "{error:#}");
     bench.release();
-}
-
-/// Has the server speak first.
-struct Greeted;
-
-impl Connector for Greeted {
-    type Key = Address;
-    type Conn = Socket;
-
-    fn plan(&self, key: &Address) -> Plan {
-        Plan::addrs([key.ip().unwrap()])
-    }
-
-    fn open(&self, _: &Address, opening: &mut Opening) -> Result<Socket, BoxError> {
-        let mut socket = opening.take_socket()?;
-        socket.read_exact(&mut [0; 5])?;
-        Ok(socket)
-    }
 }
 
 #[test]

@@ -1,16 +1,15 @@
 //! How many connections are opened at a time, and what becomes of attempts that nobody waits for.
 
-use std::io::Read;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use warmline::{
-    Address, BoxError, CloseReason, Connector, Deadline, Endpoint, ErrorKind, Opening, Plan, Pool,
-    PooledConn, Request, Resolved, Resolver, Socket, Watch,
+    BoxError, CloseReason, Connector, Deadline, Endpoint, ErrorKind, Opening, Pool, PooledConn,
+    Request, Resolved, Resolver,
 };
 
 use crate::support::faults::BlackHole;
-use crate::support::foreign::Stubborn;
+use crate::support::foreign::{Greeted, Stubborn};
 use crate::support::lab::{Act, Lab, Method};
 use crate::support::server::{Peer, Server};
 use crate::support::{SOON, ask, assert_balanced, assert_empty, eventually, tcp, watchdog};
@@ -20,32 +19,6 @@ const BRIEF: Duration = Duration::from_millis(20);
 
 fn await_conn<C: Connector>(request: &Request<C>) -> PooledConn<C> {
     request.receiver().recv_timeout(SOON).unwrap().unwrap()
-}
-
-/// A connection is open once the server has said a word.
-struct Greeted;
-
-impl Connector for Greeted {
-    type Key = Address;
-    type Conn = Socket;
-
-    fn plan(&self, key: &Address) -> Plan {
-        Plan::addrs([key.ip().unwrap()])
-    }
-
-    fn open(&self, _: &Address, opening: &mut Opening) -> Result<Socket, BoxError> {
-        let mut socket = opening.take_socket()?;
-        socket.read_exact(&mut [0])?;
-        Ok(socket)
-    }
-
-    fn socket<'c>(&self, conn: &'c mut Socket) -> Option<&'c mut Socket> {
-        Some(conn)
-    }
-
-    fn watch<'c>(&self, conn: &'c Socket) -> Watch<'c> {
-        conn.watch()
-    }
 }
 
 /// An echo that greets the first `count` at once, and any more one for each word of the test.

@@ -31,6 +31,32 @@ impl Connector for Stubborn {
     }
 }
 
+/// A connection is open once the server has said a word.
+pub(crate) struct Greeted;
+
+impl Connector for Greeted {
+    type Key = Address;
+    type Conn = Socket;
+
+    fn plan(&self, key: &Address) -> Plan {
+        Plan::addrs([key.ip().unwrap()])
+    }
+
+    fn open(&self, _: &Address, opening: &mut Opening) -> Result<Socket, BoxError> {
+        let mut socket = opening.take_socket()?;
+        socket.read_exact(&mut [0])?;
+        Ok(socket)
+    }
+
+    fn socket<'c>(&self, conn: &'c mut Socket) -> Option<&'c mut Socket> {
+        Some(conn)
+    }
+
+    fn watch<'c>(&self, conn: &'c Socket) -> Watch<'c> {
+        conn.watch()
+    }
+}
+
 /// Sockets of the crate with nothing to watch: what a server does to idle ones comes as a surprise.
 pub(crate) struct Unwatched;
 
