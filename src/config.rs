@@ -1,6 +1,5 @@
 //! Settings: their defaults, how unset ones follow from set ones, and what is refused.
 
-mod debug;
 mod endpoint;
 mod setters;
 
@@ -62,10 +61,10 @@ pub enum Reuse {
 /// pool.reconfigure(pool.config().max_total(20))?; // and all else as it was
 /// # Ok::<(), warmline::Error>(())
 /// ```
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "settings do nothing before Builder::config or Pool::reconfigure"]
 pub struct Config {
-    pub(crate) name: Option<String>,
+    pub(crate) name: Option<Redacted<String>>,
     pub(crate) max_total: Option<usize>,
     pub(crate) max_per_endpoint: Option<usize>,
     pub(crate) max_idle: Option<usize>,
@@ -244,7 +243,7 @@ impl Config {
             reuse: self.reuse.unwrap_or_default(),
         };
         let fixed = Fixed {
-            name: Redacted(self.name.as_deref().unwrap_or(DEFAULT_NAME)).to_string(),
+            name: self.name.as_ref().map_or_else(|| DEFAULT_NAME.to_owned(), Redacted::to_string),
             portable_watch: self.portable_watch.unwrap_or(false),
         };
         Ok(Settings {
@@ -261,7 +260,7 @@ impl Config {
     ///
     /// As [`settle`](Config::settle), and if it would change what cannot be changed.
     pub(crate) fn settle_for(&self, fixed: &Fixed) -> Result<Settings, Error> {
-        if let Some(name) = self.name.as_deref().map(|name| Redacted(name).to_string()) {
+        if let Some(name) = self.name.as_ref().map(Redacted::to_string) {
             if name != fixed.name {
                 let text = format!("name({name:?}): a pool keeps its name, {:?}", fixed.name);
                 return Err(Error::config(text));
@@ -307,7 +306,7 @@ impl Config {
                 return Err(Error::config(format!("{name}({value:?}): must be at least 1ms")));
             }
         }
-        self.name.as_deref().map_or(Ok(()), check_name)
+        self.name.as_ref().map_or(Ok(()), |name| check_name(&name.0))
     }
 
     /// Explicit values that contradict each other.
@@ -391,7 +390,7 @@ mod tests {
         let zero = Duration::ZERO;
         refused(Config { connect_timeout: Some(zero), ..Config::default() }, "connect_timeout");
         refused(Config { idle_timeout: Some(Some(zero)), ..Config::default() }, "idle_timeout");
-        refused(Config { name: Some(String::new()), ..Config::default() }, "name");
+        refused(Config { name: Some(Redacted(String::new())), ..Config::default() }, "name");
         let forever = Config { idle_timeout: Some(None), ..Config::default() };
         assert_eq!(forever.settle().unwrap().limits.idle_timeout, None);
         let long = Config { checkout_timeout: Some(Duration::MAX), ..Config::default() };

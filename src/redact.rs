@@ -58,6 +58,7 @@ fn redact(text: &str) -> Cow<'_, str> {
 }
 
 /// Displays itself as what is in it does, without its secrets, on one line, and cut if it is long.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Redacted<T>(pub(crate) T);
 
 impl<T: fmt::Display> fmt::Display for Redacted<T> {

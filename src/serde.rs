@@ -14,6 +14,7 @@ use serde::ser::{SerializeStruct, Serializer};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Reuse};
+use crate::redact::Redacted;
 
 use self::times::{Written, parse};
 
@@ -102,15 +103,15 @@ trait Value: Sized {
     fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error>;
 }
 
-impl Value for String {
+impl Value for Redacted<String> {
     const EXPECTED: &'static str = "a text";
 
     fn of_text(text: &str) -> Result<Self, String> {
-        Ok(text.to_owned())
+        Ok(Self(text.to_owned()))
     }
 
     fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(self)
+        to.serialize_str(&self.0)
     }
 }
 

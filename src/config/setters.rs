@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{Config, Reuse};
+use crate::redact::Redacted;
 
 impl Config {
     /// Nothing set: all at its default.
@@ -13,7 +14,7 @@ impl Config {
     /// The name of the pool. See [`Builder::name`](crate::Builder::name). A pool that is there
     /// keeps the one it has.
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
+        self.name = Some(Redacted(name.into()));
         self
     }
 

@@ -4,13 +4,15 @@
 //! Callers do not come evenly: β√(λW) more keep waits rare. The pool knows λW without measuring
 //! either: it is the time that connections were in use, divided by the time that has passed.
 
+use std::time::Duration;
+
 use crate::clock::{Now, Stamp};
 use crate::core::endpoint::EndpointCore;
 
 /// β: how many standard deviations of the load are kept in reserve.
 const RESERVE: f64 = 2.0;
 /// The load is averaged over no less than this, where somebody looks as often.
-const LEAST_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
+const LEAST_WINDOW: Duration = Duration::from_secs(5);
 /// Of the past, so many windows are remembered.
 const WINDOWS: usize = 8;
 

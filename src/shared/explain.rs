@@ -78,23 +78,17 @@ impl Memory {
             (known.0, known.1) == (class, phase) && known.2.endpoint == *endpoint
         };
         let known = errors.iter().position(is_it).and_then(|at| errors.remove(at));
-        if let Some((_, _, mut error)) = known {
-            error.count += 1;
-            let is_same = now.since(error.text_at) < SAME_TEXT;
-            error.last = now;
-            if is_same {
-                errors.push_back((class, phase, error));
+        let count = known.as_ref().map_or(0, |(_, _, error)| error.count) + 1;
+        if let Some((_, _, error)) = known {
+            if now.since(error.text_at) < SAME_TEXT {
+                errors.push_back((class, phase, RecentError { count, last: now, ..error }));
                 return;
             }
-            drop(errors);
-            error.text = text(); // may be somebody else's code
-            error.text_at = now;
-            self.push_error((class, phase, error));
-            return;
         }
         drop(errors);
-        let endpoint = Arc::clone(endpoint);
-        let error = RecentError { endpoint, text: text(), text_at: now, count: 1, last: now };
+        // May be somebody else's code.
+        let (endpoint, text) = (Arc::clone(endpoint), text());
+        let error = RecentError { endpoint, text, text_at: now, count, last: now };
         self.push_error((class, phase, error));
     }
 
@@ -196,7 +190,6 @@ impl<C: Connector> Shared<C> {
     pub(crate) fn holders(&self) -> Vec<Holder> {
         let mut watch = Stopwatch::default();
         let (found, at) = self.gather_holdings(&mut watch);
-        let holdings = Holdings { all: Vec::new(), at };
         let mut holders: Vec<Holder> = Vec::with_capacity(found.len());
         let mut homes = Vec::new();
         for chunk in found.chunks(ENTRIES_AT_ONCE as usize) {
@@ -209,7 +202,7 @@ impl<C: Connector> Shared<C> {
         }
         for ((_, holding), home) in found.iter().zip(homes) {
             let Some(home) = home else { continue };
-            let held = holdings.held(holding);
+            let held = at.since(holding.since);
             holders.push(Holder::new(Arc::clone(&home.label), holding.caller, held));
             drop_guarded(home);
         }

@@ -4,7 +4,7 @@
 //! looked up when somebody reads about it.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
@@ -12,7 +12,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::sync::{next_number, thread_local};
-use std::collections::HashMap;
 
 /// A line of the program, and the thread that came along it.
 #[derive(Clone, Copy, Debug)]
