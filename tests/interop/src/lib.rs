@@ -1,1 +1,2 @@
-//! Nothing: this package is its tests. They need more crates than the library does.
+//! Other crates' clients in warmline's pool, and the real servers they are tried with. The tests
+//! and examples of this package share it.
