@@ -161,6 +161,39 @@ impl<C: Connector> Endpoint<C> {
         self.home.warm(count, timeout)
     }
 
+    /// Opens connections ahead of need, and insists: waits until `count` are open, and is an error
+    /// if they are not in time. For a program that is not to start without them.
+    ///
+    /// Failed attempts are followed by others. Only where callers are to
+    /// [learn of failures at once](crate::Builder::fail_fast), and none is open, the first ends it.
+    ///
+    /// ```
+    /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = server.local_addr()?;
+    /// use std::time::Duration;
+    /// use warmline::{Pool, TcpConnector};
+    ///
+    /// // A server that is still starting is waited for.
+    /// let pool = Pool::builder(TcpConnector::new()).fail_fast(false).build()?;
+    /// let endpoint = pool.endpoint(&address)?;
+    /// endpoint.warm_all(3, Duration::from_secs(10))?;
+    /// assert_eq!(endpoint.stats().idle(), 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Until they are open, for `timeout` at the most.
+    ///
+    /// # Errors
+    ///
+    /// If fewer are open: as [`warm`](Endpoint::warm), of which
+    /// [`Timeout`](crate::ErrorKind::Timeout) says what the last attempt met.
+    pub fn warm_all(&self, count: usize, timeout: Duration) -> Result<(), Error> {
+        self.handle.start()?;
+        self.home.warm_all(count, timeout)
+    }
+
     /// Ends the endpoint's connections: idle ones now, those in use when they come back.
     pub fn evict(&self) {
         if !self.handle.is_orphaned() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::{self, Deadline, Now, Stamp};
 use crate::connector::Connector;
 use crate::core::{Answer, Grant, LookAgain, Manner, Outcome, RETRY_PAUSE, Refusal, Terms, Token};
-use crate::error::Error;
+use crate::error::{ConnectFailure, Error, Situation};
 use crate::shared::seat::{Desk, Mailbox, Seat};
 use crate::shared::{Boxed, Held, Home, Shared, Unfit};
 use crate::sync::{self, Arc, Caller};
@@ -185,6 +185,30 @@ impl<C: Connector> Home<C> {
     /// Opens connections ahead of need: waits until `wanted` are open, no more can be opened, or
     /// the deadline. Returns how many are.
     pub(crate) fn warm(&self, wanted: usize, timeout: Duration) -> Result<usize, Error> {
+        let warmth = self.warm_while(wanted, timeout, |_, more_to_come| more_to_come)?;
+        if warmth.open > 0 || warmth.target == 0 {
+            return Ok(warmth.open.min(wanted));
+        }
+        Err(self.too_cold(warmth))
+    }
+
+    /// The same, but an attempt that fails is followed by others, and fewer are an error. Only where
+    /// callers are to learn of failures at once, and none is open, the first one ends it.
+    pub(crate) fn warm_all(&self, wanted: usize, timeout: Duration) -> Result<(), Error> {
+        let is_patient = !self.shared.state.lock().core.limits().fail_fast;
+        let goes_on = |open, more_to_come| is_patient || open > 0 || more_to_come;
+        let warmth = self.warm_while(wanted, timeout, goes_on)?;
+        if warmth.open >= warmth.target { Ok(()) } else { Err(self.too_cold(warmth)) }
+    }
+
+    /// Has connections opened until so many are, the deadline, or `goes_on` says no: of how many are
+    /// open, and whether more are on their way.
+    fn warm_while(
+        &self,
+        wanted: usize,
+        timeout: Duration,
+        goes_on: impl Fn(usize, bool) -> bool,
+    ) -> Result<Warmth, Error> {
         let shared = &*self.shared;
         if sync::must_not_wait_for(shared.id) {
             return Err(Error::rejected().at(&self.label));
@@ -200,7 +224,8 @@ impl<C: Connector> Home<C> {
             let (open, more_to_come) = state.core.warmth(self.place);
             let is_closed = state.core.is_closed();
             drop(state);
-            if open >= target || !more_to_come || is_closed || deadline.has_passed() {
+            let is_over = is_closed || deadline.has_passed();
+            if open >= target || is_over || !goes_on(open, more_to_come) {
                 break open;
             }
             seat.parker.park_timeout(deadline.remaining());
@@ -212,20 +237,41 @@ impl<C: Connector> Home<C> {
             (situation, core.last_failure(self.place, now.mono), core.is_closed())
         });
         shared.put_back_seat(seat);
-        if !is_closed && (open > 0 || target == 0) {
-            return Ok(open.min(wanted));
-        }
         let waited = clock::mono().since(began);
+        if is_closed {
+            return Err(Error::closed().at(&self.label).after(waited));
+        }
+        Ok(Warmth { open, target, situation, failure, waited })
+    }
+
+    /// Why not enough are open.
+    fn too_cold(&self, warmth: Warmth) -> Error {
+        let Warmth { open, situation, failure, waited, .. } = warmth;
         let error = match failure {
-            _ if is_closed => Error::closed(),
             // An older one is not why this failed.
-            Some((failure, age)) if age <= waited + RETRY_PAUSE => {
+            Some((failure, age)) if open == 0 && age <= waited + RETRY_PAUSE => {
                 Error::connect(failure, Some(age), situation.counts)
             }
-            failure => Error::timeout("no connection was opened", Box::new(situation), failure),
+            failure => {
+                let what = if open == 0 {
+                    "no connection was opened"
+                } else {
+                    "not enough connections were opened"
+                };
+                Error::timeout(what, Box::new(situation), failure)
+            }
         };
-        Err(error.at(&self.label).after(waited))
+        error.at(&self.label).after(waited)
     }
+}
+
+/// How far it came with opening connections ahead of need.
+struct Warmth {
+    open: usize,
+    target: usize,
+    situation: Situation,
+    failure: Option<(Arc<ConnectFailure>, Duration)>,
+    waited: Duration,
 }
 
 impl<C: Connector> Shared<C> {
