@@ -193,6 +193,7 @@
 //!
 //! | feature | what it adds | what it needs |
 //! |---|---|---|
+//! | `r2d2` | any r2d2 manager is a connector; r2d2's names for the pool: `warmline::r2d2` | `r2d2` |
 //! | `serde` | [`Config`] can be read from a file and written to one | `serde`, without its defaults |
 //!
 //! # Log levels
@@ -298,6 +299,8 @@ mod builder;
 mod repeat;
 
 // 8
+#[cfg(feature = "r2d2")]
+pub mod r2d2;
 #[cfg(feature = "serde")]
 mod serde;
 
