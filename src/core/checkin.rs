@@ -235,6 +235,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return;
         }
         let endpoint = entry.endpoint;
+        // They may be its farewell: databases say why, and close.
+        self.learn_of_close(token.index, now);
         self.end(token.index, None, CloseReason::StrayBytes, fx);
         self.rebalance(endpoint, now, fx);
     }

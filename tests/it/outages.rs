@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use warmline::{CloseReason, Deadline, ErrorKind, Pool};
+use warmline::{CloseReason, Deadline, ErrorKind, Failure, Pool};
 
 use crate::support::faults::{BlackHole, Refusing};
 use crate::support::lab::{Act, Lab, Method};
@@ -132,4 +132,44 @@ fn callers_that_are_to_be_patient_wait_an_outage_out_and_others_learn_of_it_at_o
         callers.into_iter().for_each(|caller| caller.join().unwrap().unwrap());
     });
     assert_balanced(&pool.stats());
+}
+
+#[test]
+fn a_program_that_insists_on_its_first_connections_waits_for_a_server_that_is_still_starting() {
+    let _watchdog = watchdog();
+    let server = Refusing::new();
+    let pool = tcp().fail_fast(false).build().unwrap();
+    let endpoint = pool.endpoint(&server.name()).unwrap();
+    std::thread::scope(|scope| {
+        let starting = scope.spawn(|| endpoint.warm_all(3, SOON));
+        eventually("it is tried again", || pool.stats().connects_failed() >= 2);
+        assert!(!starting.is_finished());
+        server.listen();
+        starting.join().unwrap().unwrap();
+    });
+    assert_eq!(endpoint.stats().idle(), 3);
+}
+
+#[test]
+fn a_program_that_insists_on_its_first_connections_learns_in_time_why_there_are_not_enough() {
+    let _watchdog = watchdog();
+    let lab = Lab::new(|method, before| match (method, before) {
+        (Method::Open, 2..) => Act::Fail,
+        _ => Act::Go,
+    });
+    let pool = Pool::builder(lab).fail_fast(false).build().unwrap();
+    let endpoint = pool.endpoint("a").unwrap();
+    let error = endpoint.warm_all(3, Duration::from_millis(300)).unwrap_err();
+    assert_eq!((error.kind(), endpoint.stats().idle()), (ErrorKind::Timeout, 2));
+    assert!(error.to_string().starts_with("not enough connections were opened [a]"), "{error}");
+    assert_eq!(error.failure(), Some(Failure::Other), "and what the last attempt met");
+    endpoint.warm_all(2, SOON).unwrap();
+
+    let refusing = Refusing::new();
+    let hasty = tcp().build().unwrap();
+    let error = hasty.endpoint(&refusing.name()).unwrap().warm_all(1, SOON).unwrap_err();
+    assert_eq!((error.kind(), error.failure()), (ErrorKind::Connect, Some(Failure::Refused)));
+    hasty.close();
+    let error = hasty.endpoint(&refusing.name()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
 }

@@ -3,18 +3,24 @@
 use super::world::{A, B, World, limits, millis, room_for};
 use crate::clock::Stamp;
 use crate::config::Limits;
+use crate::core::Notice;
 use crate::observe::CloseReason;
 
 /// A pool whose server at `A` closes connections that were idle for five seconds: it has done so
 /// with eight.
 fn taught(limits: Limits) -> World {
+    taught_by(Notice::HungUp, limits)
+}
+
+/// The same, where this is what is seen of it first.
+fn taught_by(notice: Notice, limits: Limits) -> World {
     let mut world = World::new(limits);
     for _ in 0..8 {
         let held = world.open(A, 1).remove(0);
         let token = held.lease.token;
         world.give_back(held);
         world.pass(5_000);
-        world.hang_up(token);
+        world.notice(token, notice);
         world.pass(250); // until others could not be closed together with it
     }
     world
@@ -37,6 +43,14 @@ fn what_is_learned_holds_from_the_next_connection_on() {
     world.pass(4_000);
     assert!(world.try_get(A).is_none());
     assert_eq!(world.closed_for(CloseReason::IdleTimeout), 1);
+}
+
+#[test]
+fn a_server_that_says_farewell_in_words_before_it_closes_teaches_as_well() {
+    let mut world = taught_by(Notice::Stray, limits());
+    world.open(A, 1);
+    assert_eq!(limit_of(&world, A), Some(4_000));
+    assert_eq!(world.closed_for(CloseReason::StrayBytes), 8);
 }
 
 #[test]
