@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::connector::Watch;
 use crate::driver::Driver;
 use crate::error::Error;
+use crate::pool;
 use crate::r2d2::event::HandleEvent;
 use crate::r2d2::hooked::{Hooked, Hooks};
 use crate::r2d2::manager::{Manager, WatchOf};
@@ -229,7 +230,7 @@ impl<M: ManageConnection> Builder<M> {
             test_on_check_out: self.test_on_check_out,
         };
         let manager = Manager::new(manager).watched_by(self.watch.take());
-        let builder = crate::Pool::builder(Hooked { manager, hooks }).config(config);
+        let builder = pool::Pool::builder(Hooked { manager, hooks }).config(config);
         let builder = match &self.driver {
             Some(driver) => builder.driver(driver),
             None => builder,

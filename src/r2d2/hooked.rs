@@ -1,7 +1,5 @@
 //! The connector behind r2d2's names: a manager, and what its pool calls beside it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use ::r2d2::{CustomizeConnection, Extensions, HandleError, ManageConnection};
 
 use crate::clock::{self, Deadline, Stamp};
@@ -12,10 +10,7 @@ use crate::observe::CloseReason;
 use crate::r2d2::event::{AcquireEvent, HandleEvent, ReleaseEvent};
 use crate::r2d2::manager::{Manager, sendable};
 use crate::shared::{guarded, note_panic};
-use crate::sync::Arc;
-
-/// The number of the next connection of this process.
-static NEXT: AtomicU64 = AtomicU64::new(0);
+use crate::sync::{self, Arc};
 
 /// Calls a manager and those whom r2d2's builder names.
 pub(super) struct Hooked<M: ManageConnection> {
@@ -77,7 +72,7 @@ impl<M: ManageConnection> Connector for Hooked<M> {
             Ok(conn)
         });
         let conn = customized.map_err(|error| self.hear(error))?;
-        let (id, born) = (NEXT.fetch_add(1, Ordering::Relaxed), clock::mono());
+        let (id, born) = (sync::next_number(), clock::mono());
         self.tell(|handler| handler.handle_acquire(AcquireEvent { id }));
         Ok(Kept { conn, extensions: Extensions::new(), id, born })
     }

@@ -1,6 +1,6 @@
 //! r2d2's names for this crate's pool, and any r2d2 manager as a [connector](Manager).
 //!
-//! A program that uses [r2d2](::r2d2) changes one line:
+//! A program that uses [r2d2](https://docs.rs/r2d2/0.8) changes one line:
 //!
 //! ```text
 //! -use r2d2;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ::r2d2::{Extensions, ManageConnection};
 
 use crate::clock::{self, Deadline, Stamp};
-use crate::config;
+use crate::config::{self, Config};
 use crate::core::Stats;
 use crate::error::{Error, ErrorKind};
 use crate::guard::PooledConn;
@@ -216,7 +216,7 @@ impl<M: ManageConnection> Pool<M> {
         self.endpoint.pool().drain(deadline)
     }
 
-    fn config(&self) -> crate::Config {
+    fn config(&self) -> Config {
         self.endpoint.pool().config()
     }
 }
