@@ -27,7 +27,7 @@ use std::time::Duration;
 ///     }
 /// }
 /// ```
-pub trait HandleEvent: fmt::Debug + Sync + Send + 'static {
+pub trait HandleEvent: fmt::Debug + Sync + Send {
     /// A connection was opened. On a thread of the pool.
     fn handle_acquire(&self, event: AcquireEvent) {
         let _unused = event;

@@ -69,8 +69,7 @@
 //!   [log](crate#log-levels) tells of outages. `LoggingErrorHandler` does as it does in r2d2.
 //! * More than 1024 callers that wait are turned away
 //!   ([`max_waiting`](crate::Builder::max_waiting)).
-//! * [`HandleEvent`] and its events are this crate's, with the same names, and are to be
-//!   `'static`.
+//! * [`HandleEvent`] and its events are this crate's, with the same names.
 //! * There is no `thread_pool`: see [`Builder::driver`].
 //! * Traits that other crates implement for r2d2's guard itself, as diesel does for
 //!   `PooledConnection`, are not implemented for this one: pass `&mut *conn`.
