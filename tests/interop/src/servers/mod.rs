@@ -1,0 +1,213 @@
+//! Real servers as child processes: each on a port and in a folder of its own.
+
+mod memcached;
+mod redis;
+mod sshd;
+
+pub use self::memcached::memcached;
+pub use self::redis::{redis, redis_over_tls};
+pub use self::sshd::{Sshd, sshd};
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use socket2::{Domain, Type};
+
+use crate::support::{eventually, say};
+
+/// Runs until it is dropped; then it is gone, its connections with it.
+pub struct Server {
+    program: &'static Program,
+    port: Port,
+    folder: tempfile::TempDir,
+    arguments: Vec<String>,
+    running: Running,
+}
+
+/// What differs between the programs.
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) package: &'static str,
+    /// Whom it runs as where we are root; `None`: it does not mind.
+    pub(crate) user: Option<&'static str>,
+    /// How it is told to end at once, leaving no children behind.
+    pub(crate) end: Signal,
+    /// Asks whether it is up. Takes up no place of a connection once it has returned.
+    pub(crate) is_up: fn(SocketAddr) -> io::Result<bool>,
+}
+
+impl Server {
+    /// Runs a program with the arguments that `prepare` makes of its port and its folder, and with
+    /// these. `None`, said aloud, if it is not installed.
+    pub(crate) fn start(
+        program: &'static Program,
+        more: &[&str],
+        prepare: impl FnOnce(u16, &Path) -> Vec<String>,
+    ) -> Option<Self> {
+        let Some(path) = find(program.name) else {
+            missing(program.name, program.package);
+            return None;
+        };
+        let (port, folder) = (Port::reserve(), tempfile::tempdir().unwrap());
+        give(folder.path(), program.user);
+        let mut arguments = prepare(port.address().port(), folder.path());
+        arguments.extend(more.iter().map(|&word| word.to_owned()));
+        let running = Running::new(program, &path, &arguments, folder.path());
+        let mut server = Self { program, port, folder, arguments, running };
+        server.await_up();
+        Some(server)
+    }
+
+    /// Where it listens. Nobody else is given the port while this exists.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Its own, gone with it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What it has written about itself since it was started.
+    pub fn log(&self) -> String {
+        fs::read_to_string(log(self.folder())).unwrap_or_default()
+    }
+
+    /// Ends it in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        self.running.end();
+    }
+
+    /// Starts it once more, after [`kill`](Server::kill), where it was. Returns once it answers.
+    pub fn start_again(&mut self) {
+        let path = find(self.program.name).unwrap();
+        self.running = Running::new(self.program, &path, &self.arguments, self.folder.path());
+        self.await_up();
+    }
+
+    fn await_up(&mut self) {
+        eventually(self.program.name, || {
+            if let Some(status) = self.running.child.try_wait().unwrap() {
+                panic!("{} did not start: {status}\n{}", self.program.name, self.log());
+            }
+            (self.program.is_up)(self.address()).unwrap_or(false)
+        });
+    }
+}
+
+/// A process, and its guard: a shell that ends it should this process be ended before it could.
+struct Running {
+    child: Child,
+    guard: Child,
+    end: Signal,
+}
+
+impl Running {
+    fn new(program: &Program, path: &Path, arguments: &[String], folder: &Path) -> Self {
+        let log = File::create(log(folder)).unwrap();
+        let mut command = command(path, program.user);
+        command.args(arguments).stdin(Stdio::null());
+        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        // It reads from a pipe whose other end is ours alone: the system closes that with us.
+        let order = format!("read -r _; kill -{} {}", program.end.as_raw(), child.id());
+        let mut guard = Command::new("sh");
+        guard.args(["-c", &order]).stdin(Stdio::piped());
+        guard.stdout(Stdio::null()).stderr(Stdio::null());
+        Self { child, guard: guard.spawn().unwrap(), end: program.end }
+    }
+
+    fn end(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return;
+        }
+        // It has not been waited for: the number is still its own, until the guard is gone as well.
+        kill_process(Pid::from_child(&self.child), self.end).unwrap();
+        let _ended = self.guard.kill().and_then(|()| self.guard.wait());
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+        let _ended = self.guard.kill().and_then(|()| self.guard.wait());
+    }
+}
+
+/// A port that nobody else is given while this exists. It is bound for reuse and never listened on:
+/// a server that binds for reuse as well, as servers do, can have it, again and again.
+struct Port(socket2::Socket);
+
+impl Port {
+    fn reserve() -> Self {
+        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        Self(socket)
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+}
+
+/// Where a program is: some are not in the path of ordinary users.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<_> = std::env::split_paths(&path).collect();
+    folders.extend(["/usr/local/sbin", "/usr/sbin"].map(PathBuf::from));
+    // Debian keeps each version in a folder of its own.
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    folders.extend(versions.map(|version| version.path().join("bin")));
+    folders.into_iter().map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// Says that a program is not there; panics where it must be.
+pub(crate) fn missing(name: &str, package: &str) {
+    let install = format!("apt-get install {package}");
+    let is_required = std::env::var("WARMLINE_REQUIRE_SERVERS").is_ok_and(|it| it == "1");
+    assert!(!is_required, "{name} is not installed: {install}");
+    say(&format!("skipped: what needs a real {name}; to have it: {install}"));
+}
+
+/// A command that runs as this user where we are root: some programs refuse to be root's.
+pub(crate) fn command(path: &Path, user: Option<&str>) -> Command {
+    let mut command = Command::new(path);
+    if let Some((user, group)) = user.and_then(account) {
+        command.uid(user).gid(group);
+    }
+    command
+}
+
+/// Gives a file or a folder to the user whom [`command`] runs as.
+pub(crate) fn give(path: &Path, user: Option<&str>) {
+    if let Some((user, group)) = user.and_then(account) {
+        chown(path, Some(user), Some(group)).unwrap();
+    }
+}
+
+/// The numbers of a user and of its group; `None` where we are not root, and so cannot be it.
+fn account(name: &str) -> Option<(u32, u32)> {
+    if !geteuid().is_root() {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let found = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let found = found.into_iter().find(|user| user.first() == Some(&name));
+    let found = found.unwrap_or_else(|| panic!("there is no user {name}"));
+    Some((found[2].parse().unwrap(), found[3].parse().unwrap()))
+}
+
+pub(crate) fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn log(folder: &Path) -> PathBuf {
+    folder.join("log")
+}

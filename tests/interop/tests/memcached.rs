@@ -1,0 +1,261 @@
+//! Memcached.
+#![expect(clippy::disallowed_methods, reason = "tests start threads, wait and read the time")]
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use interop::memcached::Memcached;
+use interop::servers::{self, Server};
+use interop::support::{
+    SOON, assert_at_rest, assert_empty, await_loop, eventually, under_load, watchdog,
+};
+use warmline::{
+    Builder, CloseReason, ConnectFailed, Connected, Driver, Endpoint, ErrorKind, Failure, Observer,
+    Phase, Pool,
+};
+
+fn builder() -> Builder<Memcached> {
+    Pool::builder(Memcached::new())
+}
+
+fn endpoint(builder: Builder<Memcached>, address: SocketAddr) -> Endpoint<Memcached> {
+    builder.build().unwrap().endpoint(&address).unwrap()
+}
+
+/// Keeps a value and reads it again, over one connection.
+fn set_and_get(endpoint: &Endpoint<Memcached>, number: usize) -> io::Result<()> {
+    let mut conn = endpoint.get_timeout(SOON)?;
+    let (key, value) = (format!("key{number}"), number.to_string());
+    conn.set(&key, value.as_bytes())?;
+    let found = conn.get(&key)?.expect("what was kept a moment ago");
+    assert_eq!(found, value.as_bytes(), "somebody else's answer");
+    Ok(())
+}
+
+#[test]
+fn many_threads_share_three_connections_and_read_what_they_wrote() {
+    let _watchdog = watchdog();
+    let Some(memcached) = servers::memcached(&[]) else { return };
+    let endpoint = endpoint(builder().max_per_endpoint(3), memcached.address());
+    under_load(|number| set_and_get(&endpoint, number).unwrap(), |load| load.await_more(1600));
+    let stats = endpoint.stats();
+    assert!(stats.opened() <= 3 && stats.closed() == 0, "{stats}");
+    assert_at_rest(&stats);
+}
+
+#[test]
+fn patient_callers_meet_errors_only_in_what_the_killed_server_was_doing() {
+    let _watchdog = watchdog();
+    let Some(mut memcached) = servers::memcached(&[]) else { return };
+    let driver = Driver::new();
+    let patient = builder().driver(&driver).max_per_endpoint(4).fail_fast(false);
+    let endpoint = endpoint(patient, memcached.address());
+    // Odd from when the server is killed until the pool has heard of all that died.
+    let (era, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let exchange = |number: usize| {
+        let before = era.load(Ordering::SeqCst);
+        let mut conn = endpoint.get_timeout(SOON).expect("a patient caller waits the outage out");
+        let value = number.to_string();
+        if let Err(error) = conn.set("key", value.as_bytes()) {
+            let after = era.load(Ordering::SeqCst);
+            assert!(before % 2 == 1 || before != after, "the server was up: {error}");
+            failed.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    under_load(exchange, |load| {
+        for _ in 0..3 {
+            load.await_more(200);
+            era.fetch_add(1, Ordering::SeqCst);
+            memcached.kill();
+            eventually("all of them wait", || endpoint.stats().waiting() == 8);
+            memcached.start_again();
+            load.await_begun();
+            await_loop(&driver);
+            era.fetch_add(1, Ordering::SeqCst);
+        }
+        load.await_more(200);
+    });
+    let failed = failed.load(Ordering::SeqCst);
+    assert!(failed <= 3 * 4, "one for each connection and outage at the most: {failed}");
+    assert_at_rest(&endpoint.stats());
+}
+
+#[test]
+fn a_connection_of_a_thread_that_panicked_is_closed_and_its_room_is_free() {
+    let _watchdog = watchdog();
+    let Some(memcached) = servers::memcached(&[]) else { return };
+    let endpoint = endpoint(builder().max_per_endpoint(1), memcached.address());
+    let panics = || {
+        let mut conn = endpoint.get().unwrap();
+        conn.set("half", b"done").unwrap();
+        panic!("as it happens");
+    };
+    std::thread::scope(|scope| scope.spawn(panics).join().map(drop).unwrap_err());
+    set_and_get(&endpoint, 1).unwrap();
+    let stats = endpoint.stats();
+    assert_eq!((stats.closed_for(CloseReason::Panicked), stats.closed()), (1, 1), "{stats}");
+    assert_at_rest(&stats);
+}
+
+#[test]
+fn a_value_that_the_server_refuses_ends_the_connection_and_harms_nobody_else() {
+    let _watchdog = watchdog();
+    let Some(memcached) = servers::memcached(&[]) else { return };
+    let endpoint = endpoint(builder().max_per_endpoint(1), memcached.address());
+    let error = endpoint.get().unwrap().set("key", &[0; 2 << 20]).unwrap_err();
+    assert!(error.to_string().contains("too large"), "{error}");
+    set_and_get(&endpoint, 1).unwrap();
+    assert_eq!(endpoint.stats().closed(), 1);
+    assert_at_rest(&endpoint.stats());
+}
+
+#[test]
+fn a_key_that_would_be_another_request_is_refused_before_it_is_sent() {
+    let _watchdog = watchdog();
+    let Some(memcached) = servers::memcached(&[]) else { return };
+    let endpoint = endpoint(builder().max_per_endpoint(1), memcached.address());
+    for key in ["a\r\nget b", "a b", "", &"k".repeat(251)] {
+        let error = endpoint.get().unwrap().get(key).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
+        set_and_get(&endpoint, 1).unwrap();
+    }
+    let stats = endpoint.stats();
+    assert_eq!((stats.opened(), stats.closed()), (1, 0), "{stats}");
+}
+
+#[test]
+fn connections_that_the_server_finds_idle_for_too_long_reach_no_user() {
+    let _watchdog = watchdog();
+    let Some(memcached) = servers::memcached(&["-o", "idle_timeout=1"]) else { return };
+    let endpoint = endpoint(builder(), memcached.address());
+    for _ in 0..2 {
+        assert_eq!(endpoint.warm(6, SOON).unwrap(), 6);
+        eventually("the server closes them", || {
+            set_and_get(&endpoint, 1).unwrap();
+            endpoint.stats().idle() <= 1
+        });
+    }
+    let stats = endpoint.stats();
+    assert!(stats.closed_for(CloseReason::PeerClosed) >= 10, "{stats}");
+    assert_eq!(stats.closed(), stats.closed_for(CloseReason::PeerClosed), "{stats}");
+    assert_at_rest(&stats);
+}
+
+#[test]
+fn heartbeats_keep_connections_that_the_server_would_find_idle() {
+    let _watchdog = watchdog();
+    let Some(memcached) = servers::memcached(&["-o", "idle_timeout=3"]) else { return };
+    let asking = builder().check_interval(Duration::from_millis(200)).check_timeout(SOON);
+    let kept = endpoint(asking, memcached.address());
+    let other = endpoint(builder().check_interval(None), memcached.address());
+    assert_eq!((kept.warm(3, SOON).unwrap(), other.warm(1, SOON).unwrap()), (3, 1));
+    eventually("one that is not asked ends", || other.stats().idle() == 0);
+    eventually("those that are go on", || kept.stats().checks() >= 45);
+    let stats = kept.stats();
+    assert_eq!((stats.idle(), stats.closed()), (3, 0), "{stats}");
+}
+
+#[test]
+fn a_full_server_is_quoted_and_those_that_are_there_are_used_on() {
+    let _watchdog = watchdog();
+    let Some(memcached) = servers::memcached(&["-c", "20"]) else { return };
+    let full = endpoint(builder().max_per_endpoint(32), memcached.address());
+    let mut held = Vec::new();
+    // A few of the twenty are files of the server's own.
+    let error = loop {
+        match full.get_timeout(Duration::from_millis(500)) {
+            Ok(conn) => held.push(conn),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(error.to_string().contains("Too many open connections"), "{error}");
+    let other = endpoint(builder(), memcached.address());
+    let error = other.get_timeout(SOON).map(drop).unwrap_err();
+    assert_eq!((error.kind(), error.phase()), (ErrorKind::Connect, Some(Phase::Open)));
+    assert!(error.to_string().contains("Too many open connections"), "{error}");
+    assert_empty(&other.stats());
+    let count = held.len();
+    drop(held);
+    under_load(|number| set_and_get(&full, number).unwrap(), |load| load.await_more(500));
+    let stats = full.stats();
+    assert_eq!((stats.opened(), stats.closed()), (count as u64, 0), "{stats}");
+    assert_at_rest(&stats);
+}
+
+/// A memcached that knows one user, and the folder of its list.
+fn guarded() -> Option<(Server, tempfile::TempDir)> {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("users");
+    fs::write(&list, "somebody:the-right-one\n").unwrap();
+    // It reads the list as whoever started it.
+    servers::memcached(&["-Y", list.to_str().unwrap()]).map(|server| (server, folder))
+}
+
+/// Counts attempts.
+#[derive(Clone, Default)]
+struct Attempts(std::sync::Arc<AtomicUsize>);
+
+impl Observer for Attempts {
+    fn connected(&self, _: &Connected) {
+        panic!("with the wrong password");
+    }
+
+    fn connect_failed(&self, _: &ConnectFailed) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_wrong_password_fails_fast_and_costs_the_server_one_attempt_per_pause() {
+    let _watchdog = watchdog();
+    let Some((memcached, _folder)) = guarded() else { return };
+    let right = Pool::builder(Memcached::new().login("somebody", "the-right-one"));
+    set_and_get(&endpoint(right, memcached.address()), 1).unwrap();
+    let attempts = Attempts::default();
+    let wrong = Pool::builder(Memcached::new().login("somebody", "the-wrong-one"));
+    let wrong = endpoint(wrong.observer(attempts.clone()), memcached.address());
+    let began = Instant::now();
+    let insists = |_: usize| {
+        let error = wrong.get_timeout(SOON).map(drop).unwrap_err();
+        assert_eq!((error.kind(), error.phase()), (ErrorKind::Connect, Some(Phase::Open)));
+        let text = format!("{error:#} {error:?}");
+        assert!(text.contains("authentication failure"), "{text}");
+        assert!(!text.contains("the-wrong-one"), "{text}");
+    };
+    let count = || attempts.0.load(Ordering::SeqCst);
+    under_load(insists, |load| {
+        eventually("it was tried again and again", || count() >= 5);
+        load.await_more(100);
+    });
+    // No two of them within 50 ms; how many there may be at first is the callers' number.
+    let most = 8 + began.elapsed().as_millis() / 50;
+    assert!(count() as u128 <= most, "{} attempts, where {most} would do", count());
+    assert_empty(&wrong.stats());
+}
+
+#[test]
+fn a_server_of_another_protocol_is_quoted_or_named_at_once() {
+    let _watchdog = watchdog();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let http = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut peer in listener.incoming().map_while(Result::ok) {
+            let _read = peer.read(&mut [0; 1024]);
+            let _gone = peer.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let redis = servers::redis(&[]);
+    let redis = redis.as_ref().map(|redis| (redis.address(), "unknown command"));
+    for (address, said) in [Some((http, "400 Bad Request")), redis].into_iter().flatten() {
+        let endpoint = endpoint(builder().connect_timeout(SOON), address);
+        let error = endpoint.get_timeout(SOON).map(drop).unwrap_err();
+        assert_eq!((error.kind(), error.phase()), (ErrorKind::Connect, Some(Phase::Open)));
+        assert_ne!(error.failure(), Some(Failure::Timeout), "{error}");
+        assert!(error.to_string().contains(said), "{error}");
+        assert_empty(&endpoint.stats());
+    }
+}
