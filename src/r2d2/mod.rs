@@ -53,7 +53,7 @@
 //!   grow to half of `connection_timeout`, 15 s.
 //! * Connections are opened side by side, and not by three threads. Pools may share their
 //!   [`Driver`](crate::Driver).
-//! * Callers are served in the order in which they came.
+//! * A caller who is overtaken keeps his place.
 //! * [`close`](Pool::close), [`drain`](Pool::drain), [`discard`](PooledConnection::discard) and
 //!   [`detach`](PooledConnection::detach); [`report`](Pool::report).
 //!
