@@ -318,7 +318,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                     let newest_for = now.wall.apart(self.entries.at(newest).since);
                     return self.lend(endpoint, newest, newest_for, now.wall, caller);
                 }
-                if place.returning() < demand {
+                if self.counted_on(endpoint, now.mono) < demand {
+                    if place.returning() >= demand {
+                        // In place of one that does not come back: this one has its own time.
+                        self.endpoints.at_mut(endpoint).is_suspect = false;
+                    }
                     let has_check = self.limits.check_after.is_some();
                     let upkeep = if has_check { Upkeep::Check } else { Upkeep::Beat };
                     self.begin_proof(newest, upkeep, now, fx);
@@ -335,7 +339,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// are [tellable](Core::tellable). Stops at a request, which cannot look by itself: true if
     /// something was done for it, and whatever is idle has changed.
     pub(crate) fn tell(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) -> bool {
-        let to_tell = self.tellable(endpoint, now.wall);
+        let to_tell = self.tellable(endpoint, now);
         let place = self.endpoints.at_mut(endpoint);
         let mut next = place.waiters.front();
         while place.told < to_tell {
@@ -377,13 +381,22 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// How many waiters would find something to do if they looked: one for each idle connection.
     /// If all of those need a check first, only as many as have no check under way for them.
-    pub(crate) fn tellable(&self, endpoint: u32, wall: Stamp) -> usize {
+    pub(crate) fn tellable(&self, endpoint: u32, now: Now) -> usize {
         let place = self.endpoints.at(endpoint);
         let Some(newest) = place.idle.back().filter(|_| !self.is_paused) else { return 0 };
-        if self.unproved_for(newest, wall) < self.proof_after(endpoint) {
+        if self.unproved_for(newest, now.wall) < self.proof_after(endpoint) {
             return place.idle.len();
         }
-        place.idle.len().min(place.waiters.len().saturating_sub(place.returning()))
+        let counted_on = self.counted_on(endpoint, now.mono);
+        place.idle.len().min(place.waiters.len().saturating_sub(counted_on))
+    }
+
+    /// Checks and settles under way, each of which is to serve a waiter. None is counted on any more
+    /// where they take too long, and nothing can be opened in their place.
+    fn counted_on(&self, endpoint: u32, mono: Stamp) -> usize {
+        let place = self.endpoints.at(endpoint);
+        let is_in_vain = place.is_suspect && place.promising() == 0;
+        if is_in_vain && !self.may_open(endpoint, mono) { 0 } else { place.returning() }
     }
 
     /// The oldest waiter that can be served: its deadline has not passed, and when it came.

@@ -53,6 +53,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         has_none || (self.has_idle_room() && (is_short || has_no_heir || place.is_cold()))
     }
 
+    /// An attempt could begin now, if anybody wanted it.
+    pub(crate) fn may_open(&self, endpoint: u32, mono: Stamp) -> bool {
+        let place = self.endpoints.at(endpoint);
+        let is_time = place.retry_at.is_none_or(|at| at <= mono);
+        is_time && place.has_room_to_connect() && self.budget.permits.is_available()
+    }
+
     /// What is opened to be kept must find room among the idle ones, or it would be closed and
     /// opened for ever.
     pub(crate) fn has_idle_room(&self) -> bool {

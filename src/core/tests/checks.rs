@@ -228,6 +228,36 @@ fn where_idle_connections_do_not_answer_another_is_opened_before_all_were_asked(
 }
 
 #[test]
+fn where_nothing_can_be_opened_the_next_is_asked_when_one_does_not_answer() {
+    let full = Limits { max_per_endpoint: 3, ..checked() };
+    let mut world = World::new(full);
+    world.idle(A, 3);
+    world.pass(500);
+    let gone = world.wait_within(A, millis(10));
+    world.pass(10);
+    assert!(matches!(world.look(gone), Look::Expired(..)));
+    let waiter = world.wait_within(A, millis(60_000));
+    let began = world.now.mono;
+    assert_eq!((world.upkeeps.len(), world.connects.len()), (1, 0), "it is waited for a while");
+    for asked in 2..=3 {
+        while !world.hints.contains(&waiter) {
+            world.pass(1);
+            world.reap();
+        }
+        assert!(matches!(world.look(waiter), Look::Waits));
+        assert_eq!(world.upkeeps.len(), asked, "one after the other");
+    }
+    let waited = world.now.mono.since(began);
+    assert!(waited <= millis(103), "{waited:?}");
+    world.pass(200);
+    world.reap();
+    assert_eq!((world.upkeeps.len(), world.connects.len()), (3, 0), "there are no more");
+    let last = world.upkeeps.remove(2);
+    world.ends_upkeep(last, Ok(()));
+    world.granted(waiter);
+}
+
+#[test]
 fn once_one_has_answered_the_others_are_waited_for_again() {
     let mut world = World::new(checked());
     world.idle(A, 3);
