@@ -11,8 +11,9 @@ use std::os::fd::RawFd;
 /// The descriptor of this process's TCP connection from that port to that peer. `None`: it has no
 /// such, or this is not Linux.
 ///
-/// To be asked once for each connection that is opened: it reads a line for each connection of the
-/// machine, and a link for each descriptor of the process.
+/// To be asked once for each connection that is opened, in a thread that may block: the system goes
+/// through its whole table of connections, which takes it some milliseconds where it has made that
+/// large because there is much memory; and this reads a link for each descriptor of the process.
 #[must_use]
 pub fn of_tcp(local_port: u16, peer: SocketAddr) -> Option<RawFd> {
     let inode = inode_of(local_port, peer)?;
@@ -28,13 +29,18 @@ pub fn of_tcp(local_port: u16, peer: SocketAddr) -> Option<RawFd> {
 /// What the system calls that socket.
 fn inode_of(local_port: u16, peer: SocketAddr) -> Option<u64> {
     let peer = (peer.ip().to_canonical(), peer.port());
-    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(fs::read_to_string);
-    // What has no inode is closed already: nobody has a descriptor of it.
-    tables.iter().flatten().flat_map(|table| table.lines()).find_map(|line| {
-        let fields: Vec<_> = line.split_ascii_whitespace().collect();
-        let is_it = address(fields.get(1)?)?.1 == local_port && address(fields.get(2)?)? == peer;
-        let inode = fields.get(9)?.parse().ok().filter(|&inode| inode != 0);
-        inode.filter(|_| is_it)
+    // One to a plain address may have been made by way of a mapped one.
+    let tables = if peer.0.is_ipv4() { &["tcp", "tcp6"][..] } else { &["tcp6"] };
+    tables.iter().find_map(|name| {
+        let table = fs::read_to_string(format!("/proc/self/net/{name}")).ok()?;
+        table.lines().find_map(|line| {
+            let fields: Vec<_> = line.split_ascii_whitespace().collect();
+            let is_it =
+                address(fields.get(1)?)?.1 == local_port && address(fields.get(2)?)? == peer;
+            // What has no inode is closed already: nobody has a descriptor of it.
+            let inode = fields.get(9)?.parse().ok().filter(|&inode| inode != 0);
+            inode.filter(|_| is_it)
+        })
     })
 }
 

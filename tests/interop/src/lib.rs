@@ -8,6 +8,8 @@
 pub mod descriptor;
 pub mod imap;
 pub mod memcached;
+pub mod mysql;
+pub mod postgres;
 pub mod redis;
 pub mod resp;
 pub mod scripted;

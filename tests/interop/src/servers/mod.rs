@@ -1,10 +1,15 @@
 //! Real servers as child processes: each on a port and in a folder of its own.
 
+mod mariadb;
 mod memcached;
+mod postgres;
 mod redis;
 mod sshd;
+mod template;
 
+pub use self::mariadb::{mariadb, mariadb_over_tls};
 pub use self::memcached::memcached;
+pub use self::postgres::{PASSWORD, postgres, postgres_over_tls, postgres_with_password};
 pub use self::redis::{redis, redis_over_tls};
 pub use self::sshd::{Sshd, sshd};
 

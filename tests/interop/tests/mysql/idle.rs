@@ -1,0 +1,55 @@
+//! Idle connections: what a server ends for its own reasons.
+
+use std::time::Duration;
+
+use interop::mysql::Mysql;
+use interop::servers;
+use interop::support::{SOON, assert_balanced, eventually, watchdog};
+use warmline::{CloseReason, Endpoint};
+
+use crate::{ask, endpoint};
+
+/// Leaves six connections idle, one after the other, and waits until all have ended.
+fn idle_in_turn(endpoint: &Endpoint<Mysql>) {
+    let held: Vec<_> = (0..6).map(|_| endpoint.get().unwrap()).collect();
+    for mut conn in held {
+        ask(&mut conn, 1).unwrap(); // from here on its server counts, too
+        drop(conn);
+        // More than what would be a restart of the server, if half of them ended within it.
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    eventually("all have ended", || endpoint.stats().idle() == 0);
+}
+
+#[test]
+fn the_time_out_of_a_server_is_learned_and_no_user_meets_it() {
+    let _watchdog = watchdog();
+    let limit = Duration::from_secs(3);
+    let Some(server) = servers::mariadb(&["--wait-timeout=3"]) else { return };
+    let endpoint = endpoint(&server, |it| it);
+    assert_eq!(endpoint.stats().idle_limit(), None);
+    for _ in 0..6 {
+        idle_in_turn(&endpoint);
+        if endpoint.stats().idle_limit().is_some() {
+            break;
+        }
+    }
+    let learned = endpoint.stats().idle_limit().expect("it has seen enough");
+    assert!(learned < limit && learned >= limit / 2, "{learned:?}");
+    let by_us = || endpoint.stats().closed_for(CloseReason::IdleTimeout);
+    let before = by_us();
+    idle_in_turn(&endpoint);
+    assert!(by_us() > before, "the pool closes them first: {}", endpoint.stats());
+    assert_balanced(&endpoint.stats());
+}
+
+#[test]
+fn a_server_that_dies_takes_idle_connections_with_it_though_nobody_asks() {
+    let _watchdog = watchdog();
+    let Some(mut server) = servers::mariadb(&[]) else { return };
+    let endpoint = endpoint(&server, |it| it);
+    assert_eq!(endpoint.warm(4, SOON).unwrap(), 4);
+    server.kill();
+    eventually("the pool has noticed", || endpoint.stats().total() == 0);
+    assert_eq!(endpoint.stats().closed_for(CloseReason::PeerClosed), 4);
+}

@@ -1,0 +1,134 @@
+//! What one user leaves behind, and the next must not find.
+
+use interop::servers;
+use interop::support::{assert_balanced, eventually, watchdog};
+use postgres::error::SqlState;
+use warmline::CloseReason;
+
+use crate::{ask, backend, count, endpoint};
+
+#[test]
+fn a_transaction_abandoned_by_a_panicking_thread_is_seen_by_nobody() {
+    let _watchdog = watchdog();
+    let Some(server) = servers::postgres(&[]) else { return };
+    let endpoint = endpoint(&server, |it| it.max_per_endpoint(1));
+    endpoint.get().unwrap().batch_execute("CREATE TABLE orders (id int)").unwrap();
+    let first = backend(&mut endpoint.get().unwrap());
+    let panicking = std::thread::scope(|scope| {
+        let panics = || {
+            let mut conn = endpoint.get().unwrap();
+            conn.batch_execute("BEGIN; INSERT INTO orders VALUES (1); LOCK orders").unwrap();
+            panic!("as this test wants it");
+        };
+        scope.spawn(panics).join()
+    });
+    panicking.unwrap_err();
+    // The only permit is free again, and so is the table, once the server has noticed.
+    assert_ne!(backend(&mut endpoint.get().unwrap()), first);
+    assert_eq!(count(&endpoint, "orders"), 0);
+    let stats = endpoint.stats();
+    assert_eq!((stats.closed_for(CloseReason::Panicked), stats.closed()), (1, 1), "{stats}");
+    assert_balanced(&stats);
+}
+
+#[test]
+fn a_transaction_left_open_is_rolled_back_and_the_connection_used_on() {
+    let _watchdog = watchdog();
+    let Some(server) = servers::postgres(&[]) else { return };
+    let endpoint = endpoint(&server, |it| it.max_per_endpoint(1));
+    endpoint.get().unwrap().batch_execute("CREATE TABLE orders (id int)").unwrap();
+    let first = backend(&mut endpoint.get().unwrap());
+    // By each way to run a statement.
+    endpoint.get().unwrap().batch_execute("BEGIN; INSERT INTO orders VALUES (1)").unwrap();
+    assert_eq!(count(&endpoint, "orders"), 0);
+    endpoint.get().unwrap().simple_query("BEGIN; INSERT INTO orders VALUES (1)").unwrap();
+    assert_eq!(count(&endpoint, "orders"), 0);
+    for run in 0..5 {
+        let mut conn = endpoint.get().unwrap();
+        match run {
+            0 => assert_eq!(conn.execute("BEGIN", &[]).unwrap(), 0),
+            1 => assert!(conn.query("BEGIN", &[]).unwrap().is_empty()),
+            2 => drop(conn.query_one("BEGIN", &[]).unwrap_err()),
+            3 => assert!(conn.query_opt("BEGIN", &[]).unwrap().is_none()),
+            _ => {
+                let begin = conn.prepare("BEGIN").unwrap();
+                assert_eq!(conn.execute(&begin, &[]).unwrap(), 0);
+            }
+        }
+        assert_eq!(conn.execute("INSERT INTO orders VALUES (1)", &[]).unwrap(), 1);
+        drop(conn);
+        assert_eq!(count(&endpoint, "orders"), 0);
+    }
+    // One that the server has given up takes nothing but its end.
+    let mut conn = endpoint.get().unwrap();
+    let error = conn.batch_execute("BEGIN; SELECT 1/0").unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::DIVISION_BY_ZERO));
+    drop(conn);
+    assert_eq!(count(&endpoint, "orders"), 0);
+    assert_eq!(backend(&mut endpoint.get().unwrap()), first);
+    let stats = endpoint.stats();
+    assert_eq!((stats.opened(), stats.closed()), (1, 0), "{stats}");
+}
+
+#[test]
+fn queries_and_transactions_of_the_clients_own_cost_no_round_trip_at_checkin() {
+    let _watchdog = watchdog();
+    let Some(server) = servers::postgres(&[]) else { return };
+    let endpoint = endpoint(&server, |it| it.max_per_endpoint(1));
+    let setup = "CREATE TABLE orders (id int); INSERT INTO orders VALUES (1)";
+    endpoint.get().unwrap().batch_execute(setup).unwrap();
+    drop(endpoint.get().unwrap());
+    let before = endpoint.stats().checks();
+    assert_eq!(before, 1, "what was run as it is may be anything");
+    for number in 0..20 {
+        ask(&mut endpoint.get().unwrap(), number).unwrap();
+        let mut conn = endpoint.get().unwrap();
+        assert_eq!(conn.query("SELECT id FROM orders WHERE id = $1", &[&7]).unwrap().len(), 0);
+        let one = conn.prepare("SELECT id FROM orders").unwrap();
+        assert!(conn.query_opt(&one, &[]).unwrap().is_some());
+        assert_eq!(conn.execute("UPDATE orders SET id = 1", &[]).unwrap(), 1);
+        let mut transaction = conn.transaction().unwrap();
+        transaction.execute("INSERT INTO orders VALUES (2)", &[]).unwrap();
+    }
+    assert_eq!(count(&endpoint, "orders"), 1, "rolled back when they were dropped");
+    assert_eq!(endpoint.stats().checks(), before);
+}
+
+#[test]
+fn settings_locks_and_tables_of_one_user_are_not_the_nexts_but_prepared_statements_stay() {
+    let _watchdog = watchdog();
+    let Some(server) = servers::postgres(&[]) else { return };
+    let endpoint = endpoint(&server, |it| it.max_per_endpoint(1));
+    let mut conn = endpoint.get().unwrap();
+    let prepared = conn.prepare("SELECT 40 + $1::int4").unwrap();
+    conn.batch_execute("SET search_path TO nowhere; SET ROLE pg_monitor; LISTEN news").unwrap();
+    conn.batch_execute("CREATE TEMP TABLE mine (id int); SELECT pg_advisory_lock(7)").unwrap();
+    drop(conn);
+    let mut conn = endpoint.get().unwrap();
+    let mut show = |query: &str| -> String { conn.query_one(query, &[]).unwrap().get(0) };
+    assert_eq!(show("SELECT current_setting('search_path')"), "\"$user\", public");
+    assert_eq!(show("SELECT current_user::text"), "postgres");
+    assert_eq!(show("SELECT count(*)::text FROM pg_listening_channels()"), "0");
+    assert_eq!(show("SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory'"), "0");
+    assert_eq!(show("SELECT coalesce(to_regclass('mine')::text, 'none')"), "none");
+    assert_eq!(conn.query_one(&prepared, &[&2]).unwrap().get::<_, i32>(0), 42);
+    let warnings = server.log().matches("WARNING").count();
+    assert_eq!(warnings, 0, "nothing that an administrator would look into:\n{}", server.log());
+}
+
+#[test]
+fn whoever_lets_go_of_a_transaction_waits_for_nobody() {
+    let _watchdog = watchdog();
+    let Some(server) = servers::postgres(&[]) else { return };
+    let endpoint = endpoint(&server, |it| it.max_per_endpoint(2));
+    let mut held = endpoint.get().unwrap();
+    held.batch_execute("BEGIN").unwrap();
+    let first = backend(&mut held);
+    drop(held);
+    // It is out, and back some time later; somebody else is served meanwhile, by it or another.
+    ask(&mut endpoint.get().unwrap(), 1).unwrap();
+    eventually("it is settled", || endpoint.stats().checks() == 1);
+    eventually("it is back", || endpoint.stats().checking() == 0);
+    let mut all: Vec<_> = (0..2).map(|_| endpoint.get().unwrap()).collect();
+    assert!(all.iter_mut().any(|conn| backend(conn) == first));
+}
