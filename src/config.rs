@@ -173,7 +173,7 @@ fn waiting_for(max_per_endpoint: usize) -> usize {
     DEFAULT_MAX_WAITING.max(4 * max_per_endpoint)
 }
 
-fn check_count(name: &str, value: Option<usize>, least: usize) -> Result<(), Error> {
+pub(crate) fn check_count(name: &str, value: Option<usize>, least: usize) -> Result<(), Error> {
     match value {
         Some(value) if value < least || value > MOST => {
             Err(Error::config(format!("{name}({value}): must be from {least} to {MOST}")))
@@ -183,7 +183,7 @@ fn check_count(name: &str, value: Option<usize>, least: usize) -> Result<(), Err
 }
 
 /// Of two settings that are both there, the small one must not be more than the large one.
-fn check_order(
+pub(crate) fn check_order(
     small_name: &str,
     small: Option<usize>,
     large_name: &str,

@@ -356,7 +356,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             closed.or_else(|| verdict.err()).or_else(|| self.objection(token.index))
         };
         let failed = [Some(CloseReason::CheckFailed), Some(CloseReason::TooLate)];
-        if objection.is_none() || failed.contains(&objection) {
+        let has_failed = failed.contains(&objection);
+        if objection.is_none() || has_failed {
             self.note_verdict(endpoint, objection.is_none());
         }
         fx.act(Action::Checked { endpoint, token, objection });
@@ -371,8 +372,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
             (conn, objection) => {
                 let reason = objection.unwrap_or(CloseReason::ConnectorPanicked);
-                self.end(token.index, conn, reason, fx);
-                self.rebalance(endpoint, now, fx);
+                if objection.is_none() || has_failed {
+                    self.end_useless(token.index, conn, reason, now, fx);
+                } else {
+                    self.end(token.index, conn, reason, fx);
+                    self.rebalance(endpoint, now, fx);
+                }
             }
         }
     }

@@ -213,13 +213,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             entry.doomed = Some(CloseReason::PeerClosed);
             return;
         }
-        let (endpoint, is_unused) = (entry.endpoint, entry.uses == 0);
         self.learn_of_close(token.index, now);
-        self.end(token.index, None, CloseReason::PeerClosed, fx);
-        if is_unused {
-            self.pause_keeping(endpoint, now);
-        }
-        self.rebalance(endpoint, now, fx);
+        self.end_useless(token.index, None, CloseReason::PeerClosed, now, fx);
     }
 
     /// Bytes have come, where only idle connections are watched for them. A greeting is not among
@@ -234,10 +229,27 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             entry.doomed = entry.doomed.or(Some(CloseReason::StrayBytes));
             return;
         }
-        let endpoint = entry.endpoint;
         // They may be its farewell: databases say why, and close.
         self.learn_of_close(token.index, now);
-        self.end(token.index, None, CloseReason::StrayBytes, fx);
+        self.end_useless(token.index, None, CloseReason::StrayBytes, now, fx);
+    }
+
+    /// A connection that nobody had ends, of its own. If nobody ever had it, the next that is opened
+    /// only to be kept may fare no better.
+    pub(crate) fn end_useless(
+        &mut self,
+        index: u32,
+        conn: Option<T>,
+        reason: CloseReason,
+        now: Now,
+        fx: &mut Effects<T, W>,
+    ) {
+        let entry = self.entries.at(index);
+        let (endpoint, is_unused) = (entry.endpoint, entry.uses == 0);
+        self.end(index, conn, reason, fx);
+        if is_unused {
+            self.pause_keeping(endpoint, now);
+        }
         self.rebalance(endpoint, now, fx);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::r2d2::{CustomizeConnection, HandleError, ManageConnection, NopConnectionCustomizer};
 
-use crate::config::Config;
+use crate::config::{Config, check_count, check_order};
 use crate::connector::Watch;
 use crate::driver::Driver;
 use crate::error::Error;
@@ -51,7 +51,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Builder<M: ManageConnection> {
     config: Config,
     max_size: u32,
-    min_idle: Option<u32>,
+    pub(super) min_idle: Option<u32>,
     connection_timeout: Duration,
     pub(super) test_on_check_out: bool,
     customizer: Box<dyn CustomizeConnection<M::Connection, M::Error>>,
@@ -212,7 +212,22 @@ impl<M: ManageConnection> Builder<M> {
         }
     }
 
+    /// Refuses what makes no sense by the names that the program used.
+    fn check(&self) -> Result<(), Error> {
+        let (most, least) =
+            (Some(self.max_size as usize), self.min_idle.map(|least| least as usize));
+        check_count("max_size", most, 1)?;
+        check_order("min_idle", least, "max_size", most)?;
+        let time = self.connection_timeout;
+        if time < Duration::from_millis(1) {
+            let text = format!("connection_timeout({time:?}): must be at least 1ms");
+            return Err(Error::config(text));
+        }
+        Ok(())
+    }
+
     fn make(mut self, manager: M) -> Result<Pool<M>, Error> {
+        self.check()?;
         let max_size = self.max_size as usize;
         let config = std::mem::take(&mut self.config);
         let connect_timeout = self.connection_timeout.max(CONNECTION_TIMEOUT);

@@ -50,6 +50,7 @@ use crate::sync::Arc;
 pub struct Pool<M: ManageConnection> {
     endpoint: Endpoint<Hooked<M>>,
     event_handler: Option<Arc<dyn HandleEvent>>,
+    min_idle: Option<u32>,
     test_on_check_out: bool,
 }
 
@@ -73,8 +74,12 @@ impl<M: ManageConnection> Pool<M> {
     }
 
     pub(super) fn of(endpoint: Endpoint<Hooked<M>>, built: &Builder<M>) -> Self {
-        let event_handler = built.event_handler.clone();
-        Self { endpoint, event_handler, test_on_check_out: built.test_on_check_out }
+        Self {
+            endpoint,
+            event_handler: built.event_handler.clone(),
+            min_idle: built.min_idle,
+            test_on_check_out: built.test_on_check_out,
+        }
     }
 
     /// Waits until so many connections are open.
@@ -156,9 +161,8 @@ impl<M: ManageConnection> Pool<M> {
 
     /// How many idle connections are kept ready; `None`: as many as there may be.
     #[must_use]
-    pub fn min_idle(&self) -> Option<u32> {
-        let least = u32::try_from(self.config().min_idle.unwrap_or(0)).unwrap_or(u32::MAX);
-        (least != self.max_size()).then_some(least)
+    pub const fn min_idle(&self) -> Option<u32> {
+        self.min_idle
     }
 
     /// Whether the manager's `is_valid` is asked.
@@ -226,6 +230,7 @@ impl<M: ManageConnection> Clone for Pool<M> {
         Self {
             endpoint: self.endpoint.clone(),
             event_handler: self.event_handler.clone(),
+            min_idle: self.min_idle,
             test_on_check_out: self.test_on_check_out,
         }
     }

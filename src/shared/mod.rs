@@ -28,6 +28,7 @@ pub(crate) use self::watch::{Since, Watched, Watcher};
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Deref;
 use std::time::Duration;
 
 use crate::clock::{self, Deadline, Now, Stamp};
@@ -71,7 +72,7 @@ impl<C: Connector> fmt::Display for Home<C> {
 }
 
 pub(crate) struct Shared<C: Connector> {
-    pub(crate) connector: C,
+    pub(crate) connector: Foreign<C>,
     /// Our own plain sockets: closed by the caller, judged without a net under user code.
     pub(crate) is_plain: bool,
     /// Checking out and in is no more than a push and a pop: plain sockets, watched for ever, and
@@ -194,6 +195,24 @@ fn watches_while_idle(settings: &Fixed) -> bool {
     sys::CAN_WATCH && (settings.portable_watch || !sys::HEARS_FAREWELL)
 }
 
+/// What is somebody else's: its end may panic, on whichever thread has the last of it.
+pub(crate) struct Foreign<T>(Option<T>);
+
+impl<T> Deref for Foreign<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("present until drop")
+    }
+}
+
+impl<T> Drop for Foreign<T> {
+    fn drop(&mut self) {
+        drop_guarded(self.0.take());
+    }
+}
+
 impl<C: Connector> Shared<C> {
     pub(crate) fn new(
         connector: C,
@@ -221,7 +240,7 @@ impl<C: Connector> Shared<C> {
             closing: 0,
         };
         Self {
-            connector,
+            connector: Foreign(Some(connector)),
             is_plain,
             is_simple,
             has_check,

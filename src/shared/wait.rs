@@ -189,7 +189,7 @@ impl<C: Connector> Home<C> {
         if warmth.open > 0 || warmth.target == 0 {
             return Ok(warmth.open.min(wanted));
         }
-        Err(self.too_cold(warmth))
+        Err(self.too_cold(warmth, false))
     }
 
     /// The same, but an attempt that fails is followed by others, and fewer are an error. Only where
@@ -198,7 +198,10 @@ impl<C: Connector> Home<C> {
         let is_patient = !self.shared.state.lock().core.limits().fail_fast;
         let goes_on = |open, more_to_come| is_patient || open > 0 || more_to_come;
         let warmth = self.warm_while(wanted, timeout, goes_on)?;
-        if warmth.open >= warmth.target { Ok(()) } else { Err(self.too_cold(warmth)) }
+        if warmth.open >= warmth.target {
+            return Ok(());
+        }
+        Err(self.too_cold(warmth, is_patient))
     }
 
     /// Has connections opened until so many are, the deadline, or `goes_on` says no: of how many are
@@ -244,12 +247,12 @@ impl<C: Connector> Home<C> {
         Ok(Warmth { open, target, situation, failure, waited })
     }
 
-    /// Why not enough are open.
-    fn too_cold(&self, warmth: Warmth) -> Error {
+    /// Why not enough are open: for who was patient, that they were not in time.
+    fn too_cold(&self, warmth: Warmth, is_patient: bool) -> Error {
         let Warmth { open, situation, failure, waited, .. } = warmth;
         let error = match failure {
             // An older one is not why this failed.
-            Some((failure, age)) if open == 0 && age <= waited + RETRY_PAUSE => {
+            Some((failure, age)) if !is_patient && open == 0 && age <= waited + RETRY_PAUSE => {
                 Error::connect(failure, Some(age), situation.counts)
             }
             failure => {

@@ -83,7 +83,6 @@ fn a_pool_that_cannot_be_built_says_so_when_its_time_is_over_or_at_once_for_who_
 }
 
 #[test]
-#[ignore = "fails: it is `Connect`, though the documentation of `build` says `Timeout`"]
 fn a_pool_that_has_none_of_its_connections_in_time_is_a_time_out() {
     let _watchdog = watchdog();
     let script = Script::always(Call::Connect, Act::Fail);
@@ -361,7 +360,7 @@ fn many_pools_need_no_more_threads_than_one() {
         drop(pool.get().unwrap());
     }
     let names = threads("lynx").unwrap();
-    assert!((3..=6).contains(&names.len()), "20 pools of r2d2 have 60: {names:?}");
+    assert!((1..=6).contains(&names.len()), "20 pools of r2d2 have 60: {names:?}");
     drop((pools, driver));
     eventually("none is left", || threads("lynx").unwrap().is_empty());
 }

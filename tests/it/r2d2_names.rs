@@ -60,7 +60,6 @@ fn a_pool_says_its_settings_as_they_were_set() {
 }
 
 #[test]
-#[ignore = "fails: `min_idle` is read from the settings in force, where it says nothing"]
 fn a_pool_that_is_to_have_all_connections_ready_says_as_many_as_were_named() {
     let pool = Pool::builder().max_size(3).min_idle(Some(3)).build(Script::sound()).unwrap();
     assert_eq!(pool.min_idle(), Some(3));
@@ -341,7 +340,6 @@ fn while_one_connection_is_tested_others_are_to_be_had() {
 }
 
 #[test]
-#[ignore = "fails: a check that is out is taken for everybody's answer, however long it hangs"]
 fn a_test_that_hangs_keeps_nobody_from_another_connection() {
     let _watchdog = watchdog();
     let script = Script::once(Call::IsValid, Act::Hang);
