@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use warmline::r2d2::{Builder, ManageConnection, Pool};
@@ -135,16 +135,18 @@ fn a_manager_that_always_panics_or_fails_is_named_in_the_error_and_not_rushed() 
     ] {
         let script = Script::always(call, act);
         let builder = script.builder().max_size(8).connection_timeout(10 * BRIEF);
+        let began = Instant::now();
         let pool = builder.build_unchecked(script.clone());
+        eventually("an attempt has failed", || pool.stats().connects_failed() > 0);
         let error = std::thread::scope(|scope| {
             let callers: Vec<_> = (0..8).map(|_| scope.spawn(|| pool.get().unwrap_err())).collect();
             callers.into_iter().map(|caller| caller.join().unwrap()).next().unwrap()
         });
         assert_eq!((error.kind(), error.failure()), (ErrorKind::Timeout, Some(failure)));
         assert!(error.to_string().contains(words), "{error}");
-        // The first eight at once, then one at a time, 50 ms apart or more: a busy machine makes
-        // them fewer.
-        assert!(script.calls(Call::Connect) <= 8 + 5, "{call:?} {act:?}");
+        // The first eight at once, then one at a time, 50 ms apart or more.
+        let most = 8 + 1 + began.elapsed().as_millis() / 50;
+        assert!(script.calls(Call::Connect) as u128 <= most, "{call:?} {act:?}");
         assert_eq!((script.alive(), pool.stats().opened()), (0, 0));
     }
 }
@@ -288,6 +290,7 @@ fn a_watch_that_panics_is_told_and_loses_nothing() {
     let builder = script.builder().max_size(2).connection_timeout(5 * BRIEF);
     let builder = builder.watch(|_| std::panic::panic_any("told to panic"));
     let pool = builder.build_unchecked(script.clone());
+    eventually("an attempt has failed", || pool.stats().connects_failed() > 0);
     let error = pool.get().unwrap_err();
     assert_eq!((error.kind(), error.failure()), (ErrorKind::Timeout, Some(Failure::Panic)));
     assert!(error.to_string().contains("told to panic"), "{error}");

@@ -74,7 +74,7 @@ fn a_pool_that_cannot_be_built_says_so_when_its_time_is_over_or_at_once_for_who_
     let _watchdog = watchdog();
     let script = Script::always(Call::Connect, Act::Fail);
     let builder = || script.builder().max_size(2);
-    let error = builder().connection_timeout(4 * BRIEF).build(script.clone()).unwrap_err();
+    let error = builder().connection_timeout(20 * BRIEF).build(script.clone()).unwrap_err();
     assert_eq!(error.failure(), Some(Failure::Other));
     assert!(error.waited() >= Some(3 * BRIEF), "{error}");
     assert!(script.calls(Call::Connect) >= 2, "it was tried more than once");
@@ -86,7 +86,7 @@ fn a_pool_that_cannot_be_built_says_so_when_its_time_is_over_or_at_once_for_who_
 fn a_pool_that_has_none_of_its_connections_in_time_is_a_time_out() {
     let _watchdog = watchdog();
     let script = Script::always(Call::Connect, Act::Fail);
-    let error = script.builder().connection_timeout(4 * BRIEF).build(script.clone()).unwrap_err();
+    let error = script.builder().connection_timeout(20 * BRIEF).build(script.clone()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
 }
 
@@ -97,7 +97,7 @@ fn a_pool_that_gets_some_of_its_connections_is_not_built() {
         Call::Connect if before >= 3 => Act::Fail,
         _ => Act::Go,
     });
-    let error = script.builder().max_size(5).connection_timeout(4 * BRIEF).build(script.clone());
+    let error = script.builder().max_size(5).connection_timeout(20 * BRIEF).build(script.clone());
     let error = error.unwrap_err();
     assert_eq!((error.kind(), error.failure()), (ErrorKind::Timeout, Some(Failure::Other)));
     eventually("those it had are closed", || script.alive() == 0);

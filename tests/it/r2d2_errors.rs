@@ -15,7 +15,7 @@ use warmline::{ErrorKind, Failure};
 
 use crate::support::lab::Act;
 use crate::support::managers::{Call, Script, Told};
-use crate::support::{assert_balanced, watchdog};
+use crate::support::{assert_balanced, eventually, watchdog};
 
 const BRIEF: Duration = Duration::from_millis(50);
 
@@ -25,6 +25,7 @@ fn everybody_who_waits_in_vain_is_told_why() {
     let script = Script::always(Call::Connect, Act::Fail);
     let builder = script.builder().max_size(2).connection_timeout(4 * BRIEF);
     let pool = builder.build_unchecked(script.clone());
+    eventually("an attempt has failed", || pool.stats().connects_failed() > 0);
     std::thread::scope(|scope| {
         let callers: Vec<_> = (0..8).map(|_| scope.spawn(|| pool.get().unwrap_err())).collect();
         for error in callers.into_iter().map(|caller| caller.join().unwrap()) {
@@ -87,10 +88,15 @@ impl<E: StdError + 'static, F: Fn() -> E + Send + Sync + 'static> ManageConnecti
     }
 }
 
+/// What a caller is told once an attempt has failed.
+fn after_a_failure<M: ManageConnection>(pool: &Pool<M>) -> r2d2::Error {
+    eventually("an attempt has failed", || pool.stats().connects_failed() > 0);
+    pool.get_timeout(BRIEF).err().expect("it fails")
+}
+
 /// What a caller is told of a manager that fails so.
 fn told_of<E: StdError + 'static>(fail: impl Fn() -> E + Send + Sync + 'static) -> r2d2::Error {
-    let builder = Pool::builder().max_size(1).connection_timeout(2 * BRIEF);
-    builder.build_unchecked(Failing(fail)).get().unwrap_err()
+    after_a_failure(&Pool::builder().max_size(1).build_unchecked(Failing(fail)))
 }
 
 #[test]
@@ -198,7 +204,7 @@ fn errors_that_misbehave_are_told_as_far_as_they_can_be() {
         Odd::IsLong,
         Odd::IsEmpty,
     ] {
-        let builder = Pool::builder().max_size(1).connection_timeout(2 * BRIEF);
+        let builder = Pool::builder().max_size(1).connection_timeout(10 * BRIEF);
         let builder = builder.configure(|config| config.check_after(Duration::ZERO));
         let pool = builder.build(Fickle(odd, AtomicUsize::new(0))).unwrap();
         let error = pool.get().expect_err("the test fails, and so does whatever follows");
@@ -255,8 +261,7 @@ fn an_error_with_very_many_causes_tells_the_first_of_them() {
     }
 
     let _watchdog = watchdog();
-    let builder = Pool::builder().max_size(1).connection_timeout(2 * BRIEF);
-    let error = builder.build_unchecked(Diver).get().unwrap_err();
+    let error = after_a_failure(&Pool::builder().max_size(1).build_unchecked(Diver));
     let causes = std::iter::successors(error.source(), |&error| error.source()).skip(1);
     let words: Vec<_> = causes.map(ToString::to_string).collect();
     assert_eq!(&words[..3], ["cause 1000", "cause 999", "cause 998"]);

@@ -166,9 +166,9 @@ fn a_caller_waits_as_long_as_the_pool_says_and_no_longer() {
 fn who_cannot_be_served_is_told_what_the_manager_said() {
     let _watchdog = watchdog();
     let script = Script::always(Call::Connect, Act::Fail);
-    let error = script.builder().connection_timeout(4 * BRIEF).build(script.clone()).unwrap_err();
+    let error = script.builder().connection_timeout(20 * BRIEF).build(script.clone()).unwrap_err();
     assert!(error.to_string().contains("Connect was told to fail"), "{error}");
-    let lazy = script.builder().connection_timeout(4 * BRIEF).build_unchecked(script.clone());
+    let lazy = script.builder().connection_timeout(20 * BRIEF).build_unchecked(script.clone());
     let error = lazy.get().unwrap_err();
     assert!(error.to_string().contains("Connect was told to fail"), "{error}");
 }
