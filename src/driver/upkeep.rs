@@ -5,7 +5,7 @@ use std::io;
 use crate::clock::Deadline;
 use crate::connector::{Connector, Judgement, Watch};
 use crate::core::{Token, Upkeep};
-use crate::error::{BoxError, Phase};
+use crate::error::{BoxError, Causes, Phase};
 use crate::observe::CloseReason;
 use crate::redact::Redacted;
 use crate::shared::{Boxed, Home, guarded, note};
@@ -47,7 +47,7 @@ pub(crate) fn run<C: Connector>(
         Ok(Ok(Some(Judgement::Clean) | None)) => Ok(()),
         Ok(Err(error)) => {
             let told = guarded(move || {
-                let why = Redacted(&error);
+                let why = Redacted(Causes(&*error));
                 note!(
                     Debug, &**home, reason:% = refused, error:% = why;
                     "{refused}: {why}"

@@ -1,8 +1,9 @@
 //! Attempts to connect that failed: in what way, and how that reads.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::io;
+use std::iter::successors;
 use std::time::Duration;
 
 use crate::error::{BoxError, Phase};
@@ -92,6 +93,11 @@ pub(crate) struct ConnectFailure {
 }
 
 impl ConnectFailure {
+    /// What the cause says, without secrets.
+    pub(crate) fn said(&self) -> Redacted<Causes<'_>> {
+        Redacted(Causes(&*self.cause))
+    }
+
     pub(crate) fn new(failure: Failure, phase: Phase, took: Duration, cause: BoxError) -> Self {
         let is_shortage = is_shortage(&*cause);
         Self { failure, phase, took, cause: cause.into(), is_shortage }
@@ -135,9 +141,47 @@ pub(crate) fn is_shortage(error: &(dyn StdError + 'static)) -> bool {
     }
 }
 
+/// An error, and what its causes add: many say no more than "db error", and leave the rest to those.
+pub(crate) struct Causes<'e>(pub(crate) &'e (dyn StdError + 'static));
+
+/// More causes than an error has whose causes do not go round in circles.
+pub(crate) const MOST_CAUSES: usize = 16;
+/// Longer texts are cut, in bytes.
+const LONGEST: usize = 8 << 10;
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut said = text_of(self.0);
+        for cause in successors(self.0.source(), |&cause| cause.source()).take(MOST_CAUSES) {
+            let text = text_of(cause);
+            if !said.contains(&text) {
+                said = said + ": " + &text;
+            }
+        }
+        f.write_str(&said)
+    }
+}
+
+/// What an error says, or its beginning, should there be no end to it.
+pub(crate) fn text_of(error: &dyn StdError) -> String {
+    let mut text = Limited(String::new());
+    let _is_cut = write!(text, "{error}").is_err();
+    text.0
+}
+
+/// A text that comes to an end.
+struct Limited(String);
+
+impl fmt::Write for Limited {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.push_str(text);
+        if self.0.len() > LONGEST { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
 impl fmt::Display for ConnectFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cause = Redacted(&self.cause);
+        let cause = self.said();
         write!(f, "{} failed after {:.0?}: {cause}", self.phase, self.took)
     }
 }
@@ -149,7 +193,7 @@ impl fmt::Debug for ConnectFailure {
             .field("failure", &self.failure)
             .field("phase", &self.phase)
             .field("took", &self.took)
-            .field("cause", &Redacted(&self.cause))
+            .field("cause", &self.said())
             .finish_non_exhaustive()
     }
 }
@@ -163,6 +207,52 @@ impl StdError for ConnectFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug)]
+    struct Layer(&'static str, Option<BoxError>);
+
+    impl fmt::Display for Layer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl StdError for Layer {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            self.1.as_deref().map(|source| source as _)
+        }
+    }
+
+    #[test]
+    fn what_an_error_leaves_to_its_causes_is_said_and_nothing_is_said_twice() {
+        let said = |error: Layer| Causes(&error).to_string();
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused).into();
+        let deep = Layer("db error", Some(Layer("no such user", Some(refused())).into()));
+        assert_eq!(said(deep), "db error: no such user: connection refused");
+        let told = "could not connect: connection refused";
+        assert_eq!(said(Layer(told, Some(refused()))), told);
+        assert_eq!(said(Layer("alone", None)), "alone");
+    }
+
+    #[test]
+    fn an_error_that_never_comes_to_an_end_is_cut() {
+        #[derive(Debug)]
+        struct Endless;
+        impl fmt::Display for Endless {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                loop {
+                    f.write_str("and so on ")?;
+                }
+            }
+        }
+        impl StdError for Endless {
+            fn source(&self) -> Option<&(dyn StdError + 'static)> {
+                Some(self)
+            }
+        }
+        let text = Causes(&Endless).to_string();
+        assert!((LONGEST..LONGEST + 20).contains(&text.len()), "{}", text.len());
+    }
 
     #[test]
     fn running_out_of_descriptors_is_not_held_against_the_peer() {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::clock::{self, Stamp};
 use crate::connector::Connector;
 use crate::error::{ConnectFailure, Failure};
-use crate::redact::Redacted;
 use crate::shared::{Home, Shared, guarded};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -164,19 +163,19 @@ impl<C: Connector> Home<C> {
         let noted = guarded(|| match held {
             Some(held) if is_local => note!(
                 Warn, self, failure:% = failure.failure, phase:% = failure.phase,
-                took_ms = millis(failure.took), cause:% = Redacted(&failure.cause),
+                took_ms = millis(failure.took), cause:% = failure.said(),
                 held_back = held.0;
                 "{failure}{held}"
             ),
             Some(held) => note!(
                 Warn, self, failure:% = failure.failure, phase:% = failure.phase,
-                took_ms = millis(failure.took), cause:% = Redacted(&failure.cause),
+                took_ms = millis(failure.took), cause:% = failure.said(),
                 held_back = held.0;
                 "no connection is open, and none can be opened: {failure}{held}"
             ),
             None => note!(
                 Debug, self, failure:% = failure.failure, phase:% = failure.phase,
-                took_ms = millis(failure.took), cause:% = Redacted(&failure.cause);
+                took_ms = millis(failure.took), cause:% = failure.said();
                 "{failure}"
             ),
         });

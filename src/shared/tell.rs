@@ -11,7 +11,6 @@ use crate::observe::{
     CheckKind, Checked, CheckedIn, CheckedOut, Checking, CheckoutFailed, CloseReason, Closed,
     ConnectFailed, Connected, Connecting, Detached, Observer, Spans,
 };
-use crate::redact::Redacted;
 use crate::shared::{Boxed, Held, Home, Shared, guarded, millis, note};
 use crate::sync::{self, Arc, Ordering};
 use crate::sys::HashMap;
@@ -178,7 +177,7 @@ impl<C: Connector> Shared<C> {
         let Some((at, course)) = course else { return self.let_go_of(home) };
         // The connector's own error displays itself here. What it shows, or that it panicked, is
         // in the log.
-        let message = guarded(|| Redacted(&failure.cause).to_string());
+        let message = guarded(|| failure.said().to_string());
         let message =
             message.unwrap_or_else(|_| "(an error that panics when it is displayed)".to_owned());
         self.emit(Event::ConnectFailed(ConnectFailed {
