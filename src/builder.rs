@@ -195,8 +195,10 @@ impl<C: Connector> Builder<C> {
     /// A caller that has waited so long is handed the next connection that comes back; before, a
     /// newcomer may be faster. Default: 2 ms. Zero: strictly first come, first served.
     ///
-    /// More means more throughput where connections are held for microseconds, and longer waits
-    /// for some.
+    /// Of an endpoint whose connections come back every few microseconds, one is handed over every
+    /// 0.1 ms, to the oldest: each time threads have to be switched, and with more of that all would
+    /// be served later. (Not so with zero.) More means more throughput where connections are held for
+    /// microseconds, and longer waits for some.
     pub fn fair_after(mut self, wait: Duration) -> Self {
         self.config = self.config.fair_after(wait);
         self

@@ -195,7 +195,8 @@ pub trait Connector: Send + Sync + 'static {
     ///
     /// On a crew thread (after the driver's end: on the thread that drops it); may block, and is
     /// never abandoned. At most eight of a pool's run at a time: those that hang hold up the
-    /// pool's other closes, but nothing else.
+    /// pool's other closes. Once as many connections to an endpoint wait to be closed as it may have,
+    /// and sixteen, no more are opened there until one is.
     fn close(&self, conn: Self::Conn, reason: CloseReason) {
         let _unused = reason;
         drop(conn);

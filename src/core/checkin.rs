@@ -1,11 +1,18 @@
 //! Taking connections back: to the next user, to the idle ones, or out.
 
+use std::time::Duration;
+
 use crate::clock::{Now, Stamp};
 use crate::core::Core;
 use crate::core::effects::{Action, Answer, Effects, Upkeep};
 use crate::core::entry::{Attempt, State};
 use crate::core::slab::{Cut, Token};
 use crate::observe::CloseReason;
+
+/// Where newcomers could be faster, no more often than this is a connection handed over. Each time
+/// costs two switches of threads, which a newcomer does not need: so it is a tenth of a CPU, or
+/// less, that fairness may cost an endpoint.
+const HAND_OVER_PAUSE: Duration = Duration::from_micros(100);
 
 /// Where a connection comes from that is offered to waiters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,8 +236,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             entry.doomed = entry.doomed.or(Some(CloseReason::StrayBytes));
             return;
         }
-        // They may be its farewell: databases say why, and close.
-        self.learn_of_close(token.index, now);
+        self.learn_of_bytes(token.index, now);
         self.end_useless(token.index, None, CloseReason::StrayBytes, now, fx);
     }
 
@@ -291,10 +297,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         } else if from == From::User && self.gives_away(endpoint, now.mono) {
             self.end_uncounted(index, conn, CloseReason::MadeRoom, fx);
         } else if let Some((waiter, arrived)) = oldest {
-            let is_due = now.mono.since(arrived) >= self.limits.fair_after;
+            let is_turn = from == From::User && self.is_turn(endpoint, arrived, now.mono);
             // A new connection is no one's to overtake for; and what may not be idle must be used.
-            let is_direct = is_due || from != From::User || self.is_request(waiter);
+            let is_direct = is_turn || from != From::User || self.is_request(waiter);
             if is_direct || !has_room {
+                if is_turn {
+                    self.endpoints.at_mut(endpoint).handed_at = now.mono;
+                }
                 let caller = self.waiters.at(waiter.index).caller;
                 let grant = self.grant(index, conn, caller, now);
                 self.answer(waiter, Answer::Granted(grant), now, fx);
@@ -310,6 +319,15 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             self.trim(endpoint, now, fx);
         }
         self.rebalance(endpoint, now, fx);
+    }
+
+    /// Whether who came then is to be handed what comes back, and nobody may overtake him: if he
+    /// has waited for long, and as often as that can be afforded.
+    fn is_turn(&self, endpoint: u32, arrived: Stamp, mono: Stamp) -> bool {
+        let fair_after = self.limits.fair_after;
+        let handed_at = self.endpoints.at(endpoint).handed_at;
+        let is_strict = fair_after.is_zero();
+        mono.since(arrived) >= fair_after && (is_strict || mono.since(handed_at) >= HAND_OVER_PAUSE)
     }
 
     /// Ends a connection whose entry is counted in no state.

@@ -65,9 +65,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             Reuse::Oldest => place.idle.front()?,
         };
         let idle_for = wall.apart(self.entries.at(index).since);
-        // With this one gone, `min_idle` would ask for another, or somebody who starves for room
-        // among the idle ones has some.
-        let is_missed = place.idle.len() <= place.caps.min_idle || !self.budget.starved.is_empty();
+        // With this one gone, `min_idle` would ask for another, if it could be opened, or somebody
+        // who starves for room among the idle ones has some.
+        let is_short =
+            place.idle.len() <= place.caps.min_idle && place.total() < place.caps.max_per_endpoint;
+        let is_missed = is_short || !self.budget.starved.is_empty();
         if idle_for >= place.care_after || is_missed {
             return None;
         }
@@ -318,10 +320,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
                     let newest_for = now.wall.apart(self.entries.at(newest).since);
                     return self.lend(endpoint, newest, newest_for, now.wall, caller);
                 }
-                if self.counted_on(endpoint, now.mono) < demand {
+                if place.counted_on() < demand {
                     if place.returning() >= demand {
                         // In place of one that does not come back: this one has its own time.
-                        self.endpoints.at_mut(endpoint).is_suspect = false;
+                        let place = self.endpoints.at_mut(endpoint);
+                        place.is_suspect = false;
+                        place.in_vain += 1;
                     }
                     let has_check = self.limits.check_after.is_some();
                     let upkeep = if has_check { Upkeep::Check } else { Upkeep::Beat };
@@ -339,7 +343,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// are [tellable](Core::tellable). Stops at a request, which cannot look by itself: true if
     /// something was done for it, and whatever is idle has changed.
     pub(crate) fn tell(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) -> bool {
-        let to_tell = self.tellable(endpoint, now);
+        let to_tell = self.tellable(endpoint, now.wall);
         let place = self.endpoints.at_mut(endpoint);
         let mut next = place.waiters.front();
         while place.told < to_tell {
@@ -381,22 +385,13 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// How many waiters would find something to do if they looked: one for each idle connection.
     /// If all of those need a check first, only as many as have no check under way for them.
-    pub(crate) fn tellable(&self, endpoint: u32, now: Now) -> usize {
+    pub(crate) fn tellable(&self, endpoint: u32, wall: Stamp) -> usize {
         let place = self.endpoints.at(endpoint);
         let Some(newest) = place.idle.back().filter(|_| !self.is_paused) else { return 0 };
-        if self.unproved_for(newest, now.wall) < self.proof_after(endpoint) {
+        if self.unproved_for(newest, wall) < self.proof_after(endpoint) {
             return place.idle.len();
         }
-        let counted_on = self.counted_on(endpoint, now.mono);
-        place.idle.len().min(place.waiters.len().saturating_sub(counted_on))
-    }
-
-    /// Checks and settles under way, each of which is to serve a waiter. None is counted on any more
-    /// where they take too long, and nothing can be opened in their place.
-    fn counted_on(&self, endpoint: u32, mono: Stamp) -> usize {
-        let place = self.endpoints.at(endpoint);
-        let is_in_vain = place.is_suspect && place.promising() == 0;
-        if is_in_vain && !self.may_open(endpoint, mono) { 0 } else { place.returning() }
+        place.idle.len().min(place.waiters.len().saturating_sub(place.counted_on()))
     }
 
     /// The oldest waiter that can be served: its deadline has not passed, and when it came.

@@ -53,13 +53,6 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         has_none || (self.has_idle_room() && (is_short || has_no_heir || place.is_cold()))
     }
 
-    /// An attempt could begin now, if anybody wanted it.
-    pub(crate) fn may_open(&self, endpoint: u32, mono: Stamp) -> bool {
-        let place = self.endpoints.at(endpoint);
-        let is_time = place.retry_at.is_none_or(|at| at <= mono);
-        is_time && place.has_room_to_connect() && self.budget.permits.is_available()
-    }
-
     /// What is opened to be kept must find room among the idle ones, or it would be closed and
     /// opened for ever.
     pub(crate) fn has_idle_room(&self) -> bool {
@@ -144,7 +137,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// late, and ever later for connections that are only to be kept ready.
     fn retry_later(&mut self, endpoint: u32, at: Stamp, now: Now, fx: &mut Effects<T, W>) {
         let place = self.endpoints.at(endpoint);
-        let is_asked = !place.waiters.is_empty() || now.mono.since(place.asked_at) < ASKED_OF_LATE;
+        let is_waited_for = !place.waiters.is_empty() || place.warm_target > 0;
+        let is_asked = is_waited_for || now.mono.since(place.asked_at) < ASKED_OF_LATE;
         let at = if is_asked { at } else { place.quiet_until.max(at) };
         self.set_retry_timer(endpoint, at, fx);
     }

@@ -19,6 +19,9 @@ pub(crate) const STARVED: usize = 0;
 /// The list of endpoints where nothing happened when they were last looked at.
 pub(crate) const VACANT: usize = 1;
 
+/// So many connections at the least may wait to be closed before no more are opened.
+pub(crate) const MOST_CLOSING: usize = 16;
+
 #[derive(Debug)]
 pub(crate) struct EndpointCore<W> {
     pub(crate) caps: Caps,
@@ -59,6 +62,8 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) is_suspect: bool,
     /// Until when the proof that somebody waits for may take.
     pub(crate) patient_until: Option<Stamp>,
+    /// How many were asked since one answered, because another that was asked did not.
+    pub(crate) in_vain: u32,
     /// When the reaper last let connections stay that were idle for too long, but are to be kept.
     pub(crate) spared_at: Stamp,
     /// Of attempts and checks, how many never returned but keep their permits.
@@ -66,6 +71,8 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) stuck_checks: usize,
     /// How many attempts were abandoned and have not returned.
     pub(crate) abandoned: usize,
+    /// How many connections have left the pool, and their connector is not done with closing them.
+    pub(crate) closing: usize,
     pub(crate) epoch: u32,
     /// Its attempts begin in the event loop, which keeps their deadlines.
     pub(crate) begins_in_loop: bool,
@@ -83,6 +90,8 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) watchers: Vec<W>,
     /// The last failed attempt since the last success, and when it ended.
     pub(crate) failure: Option<(Arc<ConnectFailure>, Stamp)>,
+    /// When somebody was last handed what came back, because he had waited for long.
+    pub(crate) handed_at: Stamp,
     /// No attempt is begun before this.
     pub(crate) retry_at: Option<Stamp>,
     /// How long to wait at the most after a failure where nobody waits, and until when that is.
@@ -153,10 +162,12 @@ impl<W> EndpointCore<W> {
             routine: 0,
             is_suspect: false,
             patient_until: None,
+            in_vain: 0,
             spared_at: Stamp::ZERO,
             stuck_connects: 0,
             stuck_checks: 0,
             abandoned: 0,
+            closing: 0,
             epoch: 0,
             begins_in_loop: false,
             learned: Box::default(),
@@ -166,6 +177,7 @@ impl<W> EndpointCore<W> {
             warm_target: 0,
             watchers: Vec::new(),
             failure: None,
+            handed_at: Stamp::ZERO,
             retry_at: None,
             quiet_pause: Duration::ZERO,
             quiet_until: Stamp::ZERO,
@@ -252,6 +264,12 @@ impl<W> EndpointCore<W> {
         self.checking - self.stuck_checks - self.routine
     }
 
+    /// Of those, how many waiters need not look for another: none any more where they take too long,
+    /// and nothing is being opened in their place.
+    pub(crate) fn counted_on(&self) -> usize {
+        if self.is_suspect && self.promising() == 0 { 0 } else { self.returning() }
+    }
+
     /// What can serve a waiter, now or soon.
     pub(crate) fn coming(&self) -> usize {
         self.idle.len() + self.promising() + self.returning()
@@ -285,6 +303,12 @@ impl<W> EndpointCore<W> {
         self.connecting() < self.caps.max_connecting
             && self.total() < self.caps.max_per_endpoint
             && !is_probed
+            && !self.has_many_to_close()
+    }
+
+    /// Its connector closes connections so slowly that the server would have more and more.
+    pub(crate) fn has_many_to_close(&self) -> bool {
+        self.closing >= self.caps.max_per_endpoint.max(MOST_CLOSING)
     }
 
     /// The last attempt failed, though not for what this process is short of, and nothing is there
@@ -312,14 +336,15 @@ impl<W> EndpointCore<W> {
             && self.waiters.is_empty()
             && self.watchers.is_empty()
             && self.abandoned == 0
+            && self.closing == 0
             && self.retry_timer.is_none()
     }
 
     /// Nobody waits, and it is not yet time for what is only to be kept ready.
     pub(crate) fn is_pausing(&self, mono: Stamp) -> bool {
         let failed = self.retry_timer.filter(|_| self.failure.is_some());
-        let died = self.kept_after.filter(|_| self.warm_target == 0);
-        self.waiters.is_empty() && failed.into_iter().chain(died).any(|at| at > mono)
+        let is_asked = !self.waiters.is_empty() || self.warm_target > 0;
+        !is_asked && failed.into_iter().chain(self.kept_after).any(|at| at > mono)
     }
 
     /// How much time passes at least between two connections given to other endpoints.

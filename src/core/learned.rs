@@ -157,6 +157,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.note_care(endpoint);
     }
 
+    /// The server has sent something on an idle connection: a farewell in words, or, if that came
+    /// soon, an answer that came late.
+    pub(crate) fn learn_of_bytes(&mut self, index: u32, now: Now) {
+        if self.silent_for(index, now.wall) >= nanos(SHORTEST) {
+            self.learn_of_close(index, now);
+        }
+    }
+
     /// The server has closed an idle connection.
     pub(crate) fn learn_of_close(&mut self, index: u32, now: Now) {
         let is_used = self.entries.at(index).uses > 0;

@@ -197,6 +197,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             pool: (self.budget.permits.taken(), self.budget.permits.most()),
             abandoned: place.abandoned,
             stuck: place.stuck(),
+            closing: if place.has_many_to_close() { place.closing } else { 0 },
             is_paused: self.is_paused,
         }
     }

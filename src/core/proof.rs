@@ -14,6 +14,8 @@ const MOST_BEATS: usize = 256;
 const MOST_CHECKS: usize = 8;
 /// Whoever waits for a proof waits for so long at least before another is opened for him.
 const LEAST_PATIENCE: Duration = Duration::from_millis(50);
+/// So often at the most is that doubled, while one after the other does not answer.
+const MOST_DOUBLED: u32 = 6;
 /// Those that fall due within so long are begun by one look of the reaper.
 const LONGEST_SLOT: Duration = Duration::from_millis(128);
 
@@ -143,7 +145,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             return;
         }
         let patience = Duration::from_nanos(place.mean_connect.saturating_mul(2));
-        let until = now.mono.plus(patience.max(LEAST_PATIENCE));
+        let patience = patience.max(LEAST_PATIENCE) * (1 << place.in_vain.min(MOST_DOUBLED));
+        let until = now.mono.plus(patience);
         place.patient_until = Some(until);
         self.set_retry_timer(endpoint, until, fx);
     }
@@ -167,6 +170,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         place.is_suspect = !is_well;
         if is_well {
             place.patient_until = None;
+            place.in_vain = 0;
         }
     }
 

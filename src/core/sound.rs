@@ -178,7 +178,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let waiters = || place.waiters.iter(&self.waiters).map(|index| self.waiters.at(index));
         let told = place.told;
         let is_left_out = waiters().any(|w| !w.told && !w.has_expired(now.mono));
-        let tellable = self.tellable(endpoint, now);
+        let tellable = self.tellable(endpoint, now.wall);
         assert!(
             !is_left_out || told >= tellable,
             "at {endpoint} {tellable} could look, {told} waiters are told, and one is not"

@@ -256,11 +256,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         now: Now,
         fx: &mut Effects<T, W>,
     ) -> usize {
-        let caps = self.endpoints.at(endpoint).caps;
-        let wanted = wanted
-            .min(caps.max_per_endpoint)
-            .min(caps.max_idle_per_endpoint)
-            .min(self.limits.max_idle);
+        let wanted = wanted.min(self.most_warm(endpoint));
         if self.is_closed {
             return wanted;
         }
@@ -271,6 +267,12 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         place.watchers.push(mailbox.clone());
         self.rebalance(endpoint, now, fx);
         wanted
+    }
+
+    /// As many as there may be, and may be idle.
+    pub(crate) fn most_warm(&self, endpoint: u32) -> usize {
+        let caps = self.endpoints.at(endpoint).caps;
+        caps.max_per_endpoint.min(caps.max_idle_per_endpoint).min(self.limits.max_idle)
     }
 
     /// How far it is: connections open, and whether more are on their way.
@@ -301,6 +303,21 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     ) -> Option<(Arc<ConnectFailure>, Duration)> {
         let (failure, at) = self.endpoints.at(endpoint).failure.as_ref()?;
         Some((Arc::clone(failure), mono.since(*at)))
+    }
+
+    /// A connection that has left the pool goes to its connector, to be closed.
+    pub(crate) fn begin_closing(&mut self, endpoint: u32) {
+        self.endpoints.at_mut(endpoint).closing += 1;
+    }
+
+    /// The connector is done with one.
+    pub(crate) fn has_closed(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+        let place = self.endpoints.at_mut(endpoint);
+        let had_many = place.has_many_to_close();
+        place.closing -= 1;
+        if had_many || place.closing == 0 {
+            self.rebalance(endpoint, now, fx);
+        }
     }
 
     /// Asks to be told when the last connection has ended. True if it has.

@@ -227,8 +227,10 @@ impl<C: Connector> Attempt<C> {
         let mut held = Held::new(conn);
         // Before anybody can reach it.
         if let Err(panic) = home.shared.watch(self.token, &mut held) {
-            if let Err(panic) = guarded(|| drop(held)) {
-                home.note_panic("the drop of a connection panicked", &panic);
+            let closed =
+                guarded(|| home.shared.connector.close(held.conn, CloseReason::ConnectorPanicked));
+            if let Err(panic) = closed {
+                home.note_panic("a connector panicked while it closed a connection", &panic);
             }
             self.panicked(&panic);
             return;

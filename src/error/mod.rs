@@ -102,6 +102,8 @@ pub(crate) struct Counts {
     pub(crate) abandoned: usize,
     /// Attempts that never returned but still hold their permits: too many are out already.
     pub(crate) stuck: usize,
+    /// Connections whose connector is not done with closing them, if they are too many to open more.
+    pub(crate) closing: usize,
     /// Nothing goes out: the pool is paused.
     pub(crate) is_paused: bool,
 }
@@ -138,6 +140,9 @@ impl fmt::Display for Counts {
         }
         if self.stuck > 0 {
             write!(f, "; {} stuck past their deadline and holding capacity", self.stuck)?;
+        }
+        if self.closing > 0 {
+            write!(f, "; {} are being closed, which takes too long to open more", self.closing)?;
         }
         if self.is_paused {
             f.write_str("; paused")?;

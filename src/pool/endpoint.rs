@@ -187,8 +187,9 @@ impl<C: Connector> Endpoint<C> {
     ///
     /// # Errors
     ///
-    /// If fewer are open: as [`warm`](Endpoint::warm), of which
-    /// [`Timeout`](crate::ErrorKind::Timeout) says what the last attempt met.
+    /// [`Config`](crate::ErrorKind::Config), at once, if the limits do not allow so many. If fewer
+    /// are open: as [`warm`](Endpoint::warm), of which [`Timeout`](crate::ErrorKind::Timeout) says
+    /// what the last attempt met.
     pub fn warm_all(&self, count: usize, timeout: Duration) -> Result<(), Error> {
         self.handle.start()?;
         self.home.warm_all(count, timeout)

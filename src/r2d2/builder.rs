@@ -184,7 +184,8 @@ impl<M: ManageConnection> Builder<M> {
     /// # Blocking
     ///
     /// Until [`min_idle`](Builder::min_idle) connections are open, for
-    /// [`connection_timeout`](Builder::connection_timeout) at the most. They are opened side by side.
+    /// [`connection_timeout`](Builder::connection_timeout) at the most. They are opened side by side,
+    /// [sixteen](crate::Builder::max_connecting) at a time; what fails is tried again.
     ///
     /// # Errors
     ///

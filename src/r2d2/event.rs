@@ -6,8 +6,9 @@ use std::time::Duration;
 
 /// Is told what happens to connections.
 ///
-/// The events of one connection come in order: acquired, checked out and in, released. A panic in
-/// one of these is caught and logged. For more, see [`Pool::stats`](super::Pool::stats) and
+/// The events of one connection come in order: acquired, checked out and in, released (unless its
+/// user keeps it: [`detach`](super::PooledConnection::detach)). A panic in one of these is caught and
+/// logged. For more, see [`Pool::stats`](super::Pool::stats) and
 /// [`Pool::report`](super::Pool::report).
 ///
 /// # Examples

@@ -9,7 +9,7 @@ use crate::key::One;
 use crate::observe::CloseReason;
 use crate::r2d2::event::{AcquireEvent, HandleEvent, ReleaseEvent};
 use crate::r2d2::manager::{Manager, sendable};
-use crate::shared::{guarded, note_panic};
+use crate::shared::{drop_guarded, guarded, note_panic};
 use crate::sync::{self, Arc};
 
 /// Calls a manager and those whom r2d2's builder names.
@@ -97,7 +97,8 @@ impl<M: ManageConnection> Connector for Hooked<M> {
         let Kept { conn, extensions, id, born } = kept;
         let age = clock::mono().since(born);
         self.tell(|handler| handler.handle_release(ReleaseEvent { id, age }));
+        // Before the customizer: should both panic, that is not at once.
+        drop_guarded(extensions);
         self.hooks.customizer.on_release(conn);
-        drop(extensions);
     }
 }

@@ -25,7 +25,7 @@ use crate::pool::Endpoint;
 ///
 /// The manager's errors reach callers as text, with their causes, since r2d2 does not ask them to
 /// be `Send`; an [`io::Error`] among them stays one, so that [`Error::failure`] knows a refused
-/// connection from a name that is not found.
+/// connection from one that timed out.
 ///
 /// [`connect_timeout`]: crate::Builder::connect_timeout
 /// [`check_after`]: crate::Builder::check_after

@@ -51,7 +51,7 @@
 //! * An error says why: counts, who has the connections, what the last attempt met.
 //! * When a server is back, those who wait are served within a tenth of a second or so; r2d2's pauses
 //!   grow to half of `connection_timeout`, 15 s.
-//! * Connections are opened side by side, and not by three threads. Pools may share their
+//! * Connections are opened side by side, sixteen at a time, and not three. Pools may share their
 //!   [`Driver`](crate::Driver).
 //! * A caller who is overtaken keeps his place.
 //! * [`close`](Pool::close), [`drain`](Pool::drain), [`discard`](PooledConnection::discard) and
@@ -59,17 +59,25 @@
 //!
 //! # What is different
 //!
+//! * What dies while it is idle and is asked for within half a second reaches its user, where r2d2
+//!   would have asked the server first. [`Builder::watch`] rules that out, and so does
+//!   `.configure(|config| config.check_after(Duration::ZERO))`, for a round trip each time. A
+//!   connection that was just opened is not tested at all.
+//! * A call of `is_valid` that takes longer than
+//!   [`check_timeout`](crate::Builder::check_timeout) (2 s), or one of `connect` that takes longer than
+//!   30 s, is given up.
 //! * [`Error`] is this crate's. `to_string` has the cause, and more.
 //! * Connections are closed on a thread of the pool, so that
 //!   [`on_release`](CustomizeConnection::on_release) may come a moment after the guard's drop.
-//! * [`Pool::try_get`] does not test what it finds: what is to be tested is on its way when it has
-//!   answered `None`.
 //! * Of [`min_idle`](Builder::min_idle) connections none is closed for being idle.
 //! * The manager's errors are not logged at the error level each: the pool's own
 //!   [log](crate#log-levels) tells of outages. `LoggingErrorHandler` does as it does in r2d2.
 //! * More than 1024 callers that wait are turned away
 //!   ([`max_waiting`](crate::Builder::max_waiting)).
 //! * [`HandleEvent`] and its events are this crate's, with the same names.
+//! * Managers, customizers and handlers that ask the pool itself for a connection, on one of its own
+//!   threads, are [refused](crate::ErrorKind::Rejected) where they would have to wait.
+//! * Settings that make no sense are errors of [`build`](Builder::build), where r2d2's setters panic.
 //! * There is no `thread_pool`: see [`Builder::driver`].
 //! * Traits that other crates implement for r2d2's guard itself, as diesel does for
 //!   `PooledConnection`, are not implemented for this one: pass `&mut *conn`.

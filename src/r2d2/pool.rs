@@ -129,16 +129,32 @@ impl<M: ManageConnection> Pool<M> {
         }
     }
 
-    /// Checks out an idle connection, if there is one. Never waits: one that is to be tested first
-    /// is on its way then, for whoever asks next.
+    /// Checks out an idle connection, if there is one.
+    ///
+    /// # Blocking
+    ///
+    /// If all that are idle are to be tested first: for one test, or until
+    /// [`check_timeout`](crate::Builder::check_timeout), and no longer than [`get`](Pool::get).
     #[must_use]
     #[track_caller]
     pub fn try_get(&self) -> Option<PooledConnection<M>> {
-        let Some(handler) = &self.event_handler else {
-            return Some(PooledConnection::untold(self.endpoint.try_get()?));
-        };
         let began = clock::mono();
-        Some(PooledConnection::told(self.endpoint.try_get()?, handler, began))
+        let conn = self.endpoint.try_get().or_else(|| self.await_test())?;
+        Some(match &self.event_handler {
+            Some(handler) => PooledConnection::told(conn, handler, began),
+            None => PooledConnection::untold(conn),
+        })
+    }
+
+    /// Waits for what `try_get` has sent off to be tested, unless others wait as well.
+    #[track_caller]
+    fn await_test(&self) -> Option<PooledConn<Hooked<M>>> {
+        let stats = self.endpoint.stats();
+        if stats.checking() == 0 || stats.waiting() > 0 {
+            return None;
+        }
+        let limit = self.config().check_timeout.unwrap_or(config::DEFAULT_CHECK_TIMEOUT);
+        self.endpoint.get_timeout(limit.min(self.connection_timeout())).ok()
     }
 
     /// How many connections there are at this moment.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use smallvec::SmallVec;
 
-use crate::clock::Deadline;
+use crate::clock::{Deadline, Now};
 use crate::connector::Connector;
 use crate::core::{Action, Closing, Effects, Token};
 use crate::error::{ConnectFailure, Error, Phase};
@@ -243,7 +243,7 @@ impl<C: Connector> Shared<C> {
 
     /// Closes a connection on this thread.
     pub(crate) fn close_now(&self, home: Option<&Home<C>>, closing: Closing<Boxed<C>>) {
-        let Closing { mut conn, end, is_told, .. } = closing;
+        let Closing { mut conn, endpoint, end, is_told } = closing;
         let note_panic = |what: &str, panic: &str| match home {
             Some(home) => home.note_panic(what, panic),
             None => self.note_panic(what, panic),
@@ -256,6 +256,10 @@ impl<C: Connector> Shared<C> {
         }
         if let Some(home) = home.filter(|_| !is_told) {
             self.tell_closed(home, end);
+        }
+        if !self.is_plain {
+            let now = Now::read();
+            self.transact(|core, fx| core.has_closed(endpoint, now, fx));
         }
         let mut state = self.state.lock();
         state.closing -= 1;

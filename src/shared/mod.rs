@@ -310,6 +310,9 @@ impl<C: Connector> Shared<C> {
             let place = match action {
                 Action::Close(closing) => {
                     state.closing += 1;
+                    if !self.is_plain {
+                        state.core.begin_closing(closing.endpoint);
+                    }
                     Some(closing.endpoint)
                 }
                 Action::Connect { endpoint, .. }

@@ -195,7 +195,13 @@ impl<C: Connector> Home<C> {
     /// The same, but an attempt that fails is followed by others, and fewer are an error. Only where
     /// callers are to learn of failures at once, and none is open, the first one ends it.
     pub(crate) fn warm_all(&self, wanted: usize, timeout: Duration) -> Result<(), Error> {
-        let is_patient = !self.shared.state.lock().core.limits().fail_fast;
+        let state = self.shared.state.lock();
+        let (most, is_patient) = (state.core.most_warm(self.place), !state.core.limits().fail_fast);
+        drop(state);
+        if wanted > most {
+            let text = format!("warm_all({wanted}): no more than {most} may be idle here");
+            return Err(Error::config(text).at(&self.label));
+        }
         let goes_on = |open, more_to_come| is_patient || open > 0 || more_to_come;
         let warmth = self.warm_while(wanted, timeout, goes_on)?;
         if warmth.open >= warmth.target {
@@ -315,8 +321,16 @@ impl<C: Connector> Shared<C> {
             return Ok(());
         }
         let now = Now::read();
-        let situation = self.state.lock().core.situation_of_all(now);
+        let state = self.state.lock();
+        let situation = state.core.situation_of_all(now);
+        let is_closing = state.core.has_ended() && state.closing > 0;
+        drop(state);
+        let what = if is_closing {
+            "the connector had not closed all connections"
+        } else {
+            "connections were still out"
+        };
         let waited = now.mono.since(began);
-        Err(Error::timeout("connections were still out", Box::new(situation), None).after(waited))
+        Err(Error::timeout(what, Box::new(situation), None).after(waited))
     }
 }

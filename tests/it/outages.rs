@@ -164,11 +164,19 @@ fn a_program_that_insists_on_its_first_connections_learns_in_time_why_there_are_
     assert!(error.to_string().starts_with("not enough connections were opened [a]"), "{error}");
     assert_eq!(error.failure(), Some(Failure::Other), "and what the last attempt met");
     endpoint.warm_all(2, SOON).unwrap();
+    let error = endpoint.warm_all(1000, SOON).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "so many there will never be: {error}");
 
     let refusing = Refusing::new();
     let hasty = tcp().build().unwrap();
-    let error = hasty.endpoint(&refusing.name()).unwrap().warm_all(1, SOON).unwrap_err();
-    assert_eq!((error.kind(), error.failure()), (ErrorKind::Connect, Some(Failure::Refused)));
+    let endpoint = hasty.endpoint(&refusing.name()).unwrap();
+    for _ in 0..3 {
+        let error = endpoint.warm_all(1, SOON).unwrap_err();
+        assert_eq!((error.kind(), error.failure()), (ErrorKind::Connect, Some(Failure::Refused)));
+    }
+    // However long it would have paused for what is only to be kept ready.
+    refusing.listen();
+    eventually("it is found at once", || endpoint.warm_all(1, SOON).is_ok());
     hasty.close();
     let error = hasty.endpoint(&refusing.name()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);

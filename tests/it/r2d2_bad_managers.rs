@@ -152,6 +152,26 @@ fn a_manager_that_always_panics_or_fails_is_named_in_the_error_and_not_rushed() 
 }
 
 #[test]
+fn connections_whose_end_takes_long_do_not_pile_up_at_the_server() {
+    let _watchdog = watchdog();
+    let script = Script::new(|call, _| match call {
+        Call::HasBroken => Act::Fail,
+        Call::OnRelease => Act::Hang,
+        _ => Act::Go,
+    });
+    let builder = script.builder().max_size(2).connection_timeout(5 * BRIEF);
+    let pool = builder.build(script.clone()).unwrap();
+    eventually("no more are opened", || pool.get().is_err());
+    assert!(script.alive() <= 2 + 16, "{} live", script.alive());
+    assert_eq!(pool.state().connections, 0);
+    script.heal();
+    script.release();
+    drop(pool.get_timeout(SOON).expect("there is room again"));
+    eventually("the others are closed", || script.alive() <= 2);
+    assert_balanced(&pool.stats());
+}
+
+#[test]
 fn calls_that_never_return_hold_room_only_when_too_many_threads_are_lost() {
     let _watchdog = watchdog();
     let script = Script::always(Call::IsValid, Act::Hang);

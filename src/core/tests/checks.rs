@@ -1,6 +1,6 @@
 //! Connections that are checked or settled before they go out again.
 
-use super::world::{A, B, Look, Mail, World, limits, millis};
+use super::world::{A, B, C, Look, Mail, World, limits, millis};
 use crate::config::{Limits, Reuse};
 use crate::core::Upkeep;
 use crate::observe::CloseReason;
@@ -227,6 +227,44 @@ fn where_idle_connections_do_not_answer_another_is_opened_before_all_were_asked(
     }
 }
 
+fn await_hint(world: &mut World, waiter: Mail) {
+    while !world.hints.contains(&waiter) {
+        world.pass(1);
+        world.reap();
+    }
+}
+
+#[test]
+fn a_server_that_stands_still_for_two_seconds_is_not_asked_on_all_its_connections() {
+    let mut world = World::new(Limits { max_per_endpoint: 50, ..checked() });
+    world.idle(A, 8);
+    world.pass(500);
+    let waiter = world.wait_within(A, millis(60_000));
+    world.core.endpoints.at_mut(A).caps.max_per_endpoint = 8;
+    let began = world.now.mono;
+    while world.now.mono.since(began) < millis(1_900) {
+        await_hint(&mut world, waiter);
+        assert!(matches!(world.look(waiter), Look::Waits));
+    }
+    // After 50, 150, 350, 750 and 1,550 ms; and the next.
+    assert_eq!(world.upkeeps.len(), 7);
+}
+
+#[test]
+fn who_waits_for_a_check_that_hangs_is_not_forgotten_where_others_have_all_the_attempts() {
+    let limits = Limits { max_total: 4, max_connecting_total: 1, ..checked() };
+    let mut world = World::new(limits);
+    world.idle(A, 2);
+    world.pass(500);
+    let (_theirs, _others) = (world.wait_within(B, millis(60_000)), world.wait(C));
+    let waiter = world.wait_within(A, millis(60_000));
+    assert_eq!((world.upkeeps.len(), world.connects.len()), (1, 1));
+    await_hint(&mut world, waiter);
+    world.connect_ok(B);
+    assert!(matches!(world.look(waiter), Look::Waits));
+    assert_eq!(world.upkeeps.len(), 2, "the other is asked");
+}
+
 #[test]
 fn where_nothing_can_be_opened_the_next_is_asked_when_one_does_not_answer() {
     let full = Limits { max_per_endpoint: 3, ..checked() };
@@ -240,15 +278,12 @@ fn where_nothing_can_be_opened_the_next_is_asked_when_one_does_not_answer() {
     let began = world.now.mono;
     assert_eq!((world.upkeeps.len(), world.connects.len()), (1, 0), "it is waited for a while");
     for asked in 2..=3 {
-        while !world.hints.contains(&waiter) {
-            world.pass(1);
-            world.reap();
-        }
+        await_hint(&mut world, waiter);
         assert!(matches!(world.look(waiter), Look::Waits));
         assert_eq!(world.upkeeps.len(), asked, "one after the other");
     }
     let waited = world.now.mono.since(began);
-    assert!(waited <= millis(103), "{waited:?}");
+    assert!(waited <= millis(153), "{waited:?}");
     world.pass(200);
     world.reap();
     assert_eq!((world.upkeeps.len(), world.connects.len()), (3, 0), "there are no more");

@@ -69,6 +69,8 @@ struct Model {
     /// Attempts under way.
     connects: BTreeMap<Token, ModelAttempt>,
     failures: BTreeMap<u32, ModelFailure>,
+    /// When a connection of an endpoint was last handed to who had waited for long.
+    handed: BTreeMap<u32, Stamp>,
     returns: u64,
     events: Vec<Event>,
 }
@@ -118,14 +120,21 @@ impl Model {
         let has_room = self.has_room(conn.endpoint);
         match waiter {
             _ if self.is_over(conn.endpoint) => self.end(id, CloseReason::Surplus),
-            Some(w) if self.is_due(w, now) || !has_room => self.granted(w.mail, id),
+            Some(w) if self.is_turn(w, now) => {
+                self.handed.insert(conn.endpoint, now);
+                self.granted(w.mail, id);
+            }
+            Some(w) if w.is_request || !has_room => self.granted(w.mail, id),
             None if self.limits.max_idle_per_endpoint == 0 => self.end(id, CloseReason::Surplus),
             _ => self.rest(id, conn.endpoint),
         }
     }
 
-    fn is_due(&self, waiter: ModelWaiter, now: Stamp) -> bool {
-        waiter.is_request || now.since(waiter.arrived) >= self.limits.fair_after
+    fn is_turn(&self, waiter: ModelWaiter, now: Stamp) -> bool {
+        let is_strict = self.limits.fair_after == millis(0);
+        // Between two moments that differ lies a millisecond at least.
+        let is_time = is_strict || self.handed.get(&waiter.endpoint) != Some(&now);
+        now.since(waiter.arrived) >= self.limits.fair_after && is_time
     }
 
     fn granted(&mut self, mail: Mail, id: u32) {
@@ -483,6 +492,7 @@ fn the_core_does_what_a_naive_pool_does() {
             waiters: Vec::new(),
             connects: BTreeMap::new(),
             failures: BTreeMap::new(),
+            handed: BTreeMap::new(),
             returns: 0,
             events: Vec::new(),
         };

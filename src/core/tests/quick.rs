@@ -13,6 +13,16 @@ fn takes(world: &mut World) -> Option<Held> {
 }
 
 #[test]
+fn where_all_there_may_be_are_kept_ready_none_is_missed() {
+    let mut world = World::new(Limits { max_per_endpoint: 3, ..limits() });
+    world.set_min_idle(3);
+    world.idle(A, 3);
+    let held: Vec<_> = (0..3).map(|_| takes(&mut world).unwrap()).collect();
+    held.into_iter().for_each(|held| world.give_back(held));
+    assert_eq!((world.counts(A).idle, world.connects.len()), (3, 0));
+}
+
+#[test]
 fn with_one_idle_neither_a_checkout_nor_its_return_thinks() {
     let mut world = World::new(limits());
     world.idle(A, 1);
