@@ -9,10 +9,13 @@ use crate::core::entry::{Attempt, State};
 use crate::core::slab::{Cut, Token};
 use crate::observe::CloseReason;
 
-/// Where newcomers could be faster, no more often than this is a connection handed over. Each time
-/// costs two switches of threads, which a newcomer does not need: so it is a tenth of a CPU, or
-/// less, that fairness may cost an endpoint.
+/// Where newcomers could be faster, connections are handed over no more often than this, in the
+/// long run. Each time costs two switches of threads, which a newcomer does not need: so it is a
+/// tenth of a CPU, or less, that fairness may cost an endpoint.
 const HAND_OVER_PAUSE: Duration = Duration::from_micros(100);
+/// What comes back all at once, and may be gone for long, is handed over all the same: so many of
+/// those pauses may be owed.
+const MOST_OWED: u32 = 16;
 
 /// Where a connection comes from that is offered to waiters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,7 +305,8 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             let is_direct = is_turn || from != From::User || self.is_request(waiter);
             if is_direct || !has_room {
                 if is_turn {
-                    self.endpoints.at_mut(endpoint).handed_at = now.mono;
+                    let place = self.endpoints.at_mut(endpoint);
+                    place.paused_until = place.paused_until.max(now.mono).plus(HAND_OVER_PAUSE);
                 }
                 let caller = self.waiters.at(waiter.index).caller;
                 let grant = self.grant(index, conn, caller, now);
@@ -325,9 +329,9 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
     /// has waited for long, and as often as that can be afforded.
     fn is_turn(&self, endpoint: u32, arrived: Stamp, mono: Stamp) -> bool {
         let fair_after = self.limits.fair_after;
-        let handed_at = self.endpoints.at(endpoint).handed_at;
-        let is_strict = fair_after.is_zero();
-        mono.since(arrived) >= fair_after && (is_strict || mono.since(handed_at) >= HAND_OVER_PAUSE)
+        let owed = self.endpoints.at(endpoint).paused_until.since(mono);
+        let is_affordable = fair_after.is_zero() || owed < MOST_OWED * HAND_OVER_PAUSE;
+        mono.since(arrived) >= fair_after && is_affordable
     }
 
     /// Ends a connection whose entry is counted in no state.

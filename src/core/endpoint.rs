@@ -90,8 +90,9 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) watchers: Vec<W>,
     /// The last failed attempt since the last success, and when it ended.
     pub(crate) failure: Option<(Arc<ConnectFailure>, Stamp)>,
-    /// When somebody was last handed what came back, because he had waited for long.
-    pub(crate) handed_at: Stamp,
+    /// Until when no more would be handed over, for what was handed to those who had waited for long,
+    /// were none of it owed.
+    pub(crate) paused_until: Stamp,
     /// No attempt is begun before this.
     pub(crate) retry_at: Option<Stamp>,
     /// How long to wait at the most after a failure where nobody waits, and until when that is.
@@ -177,7 +178,7 @@ impl<W> EndpointCore<W> {
             warm_target: 0,
             watchers: Vec::new(),
             failure: None,
-            handed_at: Stamp::ZERO,
+            paused_until: Stamp::ZERO,
             retry_at: None,
             quiet_pause: Duration::ZERO,
             quiet_until: Stamp::ZERO,

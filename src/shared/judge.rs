@@ -99,15 +99,16 @@ impl<C: Connector> Home<C> {
             let socket = shared.connector.socket(&mut held.conn)?;
             return if has_rested { probe(socket) } else { None };
         }
+        let connector = &*shared.connector;
         let looked = guarded(|| {
             if has_rested {
-                let socket = shared.connector.socket(&mut held.conn);
+                let socket = connector.socket(&mut held.conn);
                 if let Some(reason) = socket.and_then(|socket| probe(socket)) {
                     return Some(reason);
                 }
             }
             let when = Look::Checkout { idle: Duration::from_nanos(idle_for) };
-            let is_open = shared.connector.is_open(&mut held.conn, when);
+            let is_open = connector.is_open(&mut held.conn, when);
             if is_open { None } else { Some(CloseReason::NotOpen) }
         });
         looked.unwrap_or_else(|panic| {
@@ -254,7 +255,7 @@ impl<C: Connector> Home<C> {
     }
 
     fn judge_foreign(&self, conn: &mut C::Conn) -> Verdict {
-        let connector = &self.shared.connector;
+        let connector = &*self.shared.connector;
         if let Some(socket) = connector.socket(conn) {
             if let Judgement::Close(reason) = socket.judge(self.plan.socket_options()) {
                 return Verdict::Close(reason);

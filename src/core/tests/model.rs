@@ -11,6 +11,7 @@
 mod reconfiguring;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::scripts::{Random, for_each_seed};
 use super::world::{Got, Held, Look, Mail, Reply, World, limits, millis};
@@ -69,8 +70,8 @@ struct Model {
     /// Attempts under way.
     connects: BTreeMap<Token, ModelAttempt>,
     failures: BTreeMap<u32, ModelFailure>,
-    /// When a connection of an endpoint was last handed to who had waited for long.
-    handed: BTreeMap<u32, Stamp>,
+    /// Until when the hand-overs of an endpoint are paid for.
+    paid_until: BTreeMap<u32, Stamp>,
     returns: u64,
     events: Vec<Event>,
 }
@@ -121,7 +122,8 @@ impl Model {
         match waiter {
             _ if self.is_over(conn.endpoint) => self.end(id, CloseReason::Surplus),
             Some(w) if self.is_turn(w, now) => {
-                self.handed.insert(conn.endpoint, now);
+                let paid_until = self.paid_until.entry(conn.endpoint).or_default();
+                *paid_until = (*paid_until).max(now).plus(Duration::from_micros(100));
                 self.granted(w.mail, id);
             }
             Some(w) if w.is_request || !has_room => self.granted(w.mail, id),
@@ -132,9 +134,9 @@ impl Model {
 
     fn is_turn(&self, waiter: ModelWaiter, now: Stamp) -> bool {
         let is_strict = self.limits.fair_after == millis(0);
-        // Between two moments that differ lies a millisecond at least.
-        let is_time = is_strict || self.handed.get(&waiter.endpoint) != Some(&now);
-        now.since(waiter.arrived) >= self.limits.fair_after && is_time
+        let paid_until = self.paid_until.get(&waiter.endpoint).copied().unwrap_or_default();
+        let is_affordable = is_strict || paid_until < now.plus(Duration::from_micros(1_600));
+        now.since(waiter.arrived) >= self.limits.fair_after && is_affordable
     }
 
     fn granted(&mut self, mail: Mail, id: u32) {
@@ -492,7 +494,7 @@ fn the_core_does_what_a_naive_pool_does() {
             waiters: Vec::new(),
             connects: BTreeMap::new(),
             failures: BTreeMap::new(),
-            handed: BTreeMap::new(),
+            paid_until: BTreeMap::new(),
             returns: 0,
             events: Vec::new(),
         };

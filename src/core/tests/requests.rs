@@ -299,7 +299,6 @@ fn who_was_given_one_of_no_use_goes_back_to_its_place_in_the_queue() {
     for waiter in order {
         world.give_back(held);
         held = world.granted(waiter);
-        world.pass(1);
     }
 }
 
