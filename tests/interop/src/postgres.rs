@@ -14,13 +14,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 use std::os::fd::RawFd;
+use std::thread;
 
 use ::postgres::error::SqlState;
+use ::postgres::fallible_iterator::FallibleIterator;
 use ::postgres::types::ToSql;
-use ::postgres::{
-    Client, Config, Error, NoTls, Row, SimpleQueryMessage, Statement, ToStatement, Transaction,
-};
-use warmline::{BoxError, Connector, Deadline, Look, One, Opening, Reset, Watch};
+use ::postgres::{Client, Config, Error, NoTls, Row, SimpleQueryMessage, Statement, ToStatement};
+use warmline::{BoxError, CloseReason, Connector, Deadline, Look, One, Opening, Reset, Watch};
 
 use crate::descriptor;
 
@@ -33,12 +33,12 @@ const ENDS: &str = "SELECT inet_client_port(), host(inet_server_addr()), inet_se
 /// its own. `BEGIN` is there because a `ROLLBACK` where there is nothing to roll back is worth a
 /// warning in the server's log.
 const TIDY: &str = "BEGIN; ROLLBACK; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; CLOSE ALL; \
-                    UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD TEMP";
+                    UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD SEQUENCES; DISCARD TEMP";
 
 /// Opens connections to a PostgreSQL server.
 ///
 /// The server ends the transaction of a connection that is closed, and a [`Client`] says its
-/// farewell when it is dropped: nothing is to be done in `close`.
+/// farewell when it is dropped.
 pub struct Postgres {
     config: Config,
 }
@@ -88,8 +88,11 @@ impl Connector for Postgres {
             conn.client.batch_execute("ROLLBACK").map_err(cause)?;
             settled = conn.client.batch_execute(TIDY);
         }
+        settled.map_err(cause)?;
+        // What had arrived for the last user, and was not fetched, stays in the client.
+        conn.client.notifications().iter().count().map_err(cause)?;
         conn.is_untidy = false;
-        settled.map_err(cause)
+        Ok(())
     }
 
     fn has_check(&self) -> bool {
@@ -99,18 +102,40 @@ impl Connector for Postgres {
     fn check(&self, conn: &mut Conn, deadline: Deadline) -> Result<(), BoxError> {
         conn.client.is_valid(deadline.remaining()).map_err(cause)
     }
+
+    /// A [`Client`] that is dropped waits for the answers that it is owed, however long: after a
+    /// check that timed out there is one, and a server that hangs never sends it. The pool has only
+    /// so many threads that close. So what may be owed an answer goes on a thread of its own, which
+    /// stays until the answer comes, or the server or the system ends that connection. All else
+    /// says its farewell at once, and that has been sent when the pool is drained.
+    fn close(&self, conn: Conn, reason: CloseReason) {
+        if is_owed_nothing(reason) {
+            return drop(conn);
+        }
+        // Where no thread can be started, it is dropped here.
+        let _unjoined = thread::Builder::new().spawn(move || drop(conn));
+    }
+}
+
+/// True if the connection was well until the pool had no more use for it.
+fn is_owed_nothing(reason: CloseReason) -> bool {
+    use CloseReason::{Evicted, IdleTimeout, MadeRoom, MaxLifetime, MaxUses, PoolClosed, Surplus};
+    matches!(
+        reason,
+        IdleTimeout | MaxLifetime | MaxUses | Evicted | Surplus | MadeRoom | PoolClosed
+    )
 }
 
 /// A [`Client`], and whether it has to be tidied before the next user gets it.
 ///
 /// The client does not tell whether a transaction is open, and to ask the server at every checkin
-/// would double the cost of a short query. But nearly always it can be known: what has parameters
-/// or gives rows begins no transaction, and a [`Transaction`] is rolled back when it is dropped.
-/// So these methods of the client's are here once more. After whatever else was done with it the
-/// connection is tidied when it comes back: one round trip, on a thread of the pool.
+/// would double the cost of a short query. But often it can be known: what has parameters or gives
+/// rows begins no transaction. So these methods of the client's are here once more. After whatever
+/// else was done with it, a transaction among it, the connection is tidied when it comes back:
+/// one round trip, on a thread of the pool.
 ///
-/// What a query does besides, by `set_config` or `pg_advisory_lock`, is not noticed; nor is a `SET`
-/// within a [`Transaction`] that is committed: `SET LOCAL` is for that.
+/// What a query does besides, by `set_config`, `pg_advisory_lock` or `nextval`, is not noticed; nor
+/// is `CREATE TEMP TABLE … AS` or `SELECT … INTO TEMP` that has parameters.
 pub struct Conn {
     client: Client,
     descriptor: Option<RawFd>,
@@ -175,9 +200,9 @@ impl Conn {
     where
         T: ?Sized + ToStatement,
     {
-        let count = self.client.execute(statement, parameters);
-        self.note(parameters, count.as_ref().is_ok_and(|&count| count > 0));
-        count
+        // That it counts rows does not tell: so does what makes a temporary table of them.
+        self.note(parameters, false);
+        self.client.execute(statement, parameters)
     }
 
     /// [`Client::prepare`]. What is prepared has not run yet.
@@ -189,16 +214,7 @@ impl Conn {
         self.client.prepare(query)
     }
 
-    /// [`Client::transaction`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub fn transaction(&mut self) -> Result<Transaction<'_>, Error> {
-        self.client.transaction()
-    }
-
-    /// Notes that a statement was run: it touched rows, or may have begun a transaction.
+    /// Notes that a statement was run: it gave rows, or may have done anything.
     fn note(&mut self, parameters: Parameters<'_>, has_rows: bool) {
         self.is_untidy |= parameters.is_empty() && !has_rows;
     }

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use warmline::crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -138,5 +139,31 @@ fn greeting(greeting: &'static [u8]) -> Scripted {
     Scripted::new(move |mut stream| {
         stream.write_all(greeting)?;
         io::copy(&mut stream, &mut io::sink()).map(drop)
+    })
+}
+
+/// Between clients and a server. Once it is due, the next answer is this beginning and then a byte
+/// now and then, for ever; after that it is not due any more.
+pub fn relay(to: SocketAddr, beginning: &'static [u8], is_due: Arc<AtomicBool>) -> Scripted {
+    Scripted::new(move |mut client| {
+        let mut server = TcpStream::connect(to)?;
+        let (mut asks, mut asked) = (client.try_clone()?, server.try_clone()?);
+        std::thread::spawn(move || {
+            let _gone = io::copy(&mut asks, &mut asked);
+            let _gone_already = asked.shutdown(Shutdown::Both);
+        });
+        let mut bytes = [0; 4096];
+        loop {
+            match server.read(&mut bytes)? {
+                0 => return Ok(()),
+                _ if is_due.swap(false, Ordering::SeqCst) => break,
+                count => client.write_all(&bytes[..count])?,
+            }
+        }
+        client.write_all(beginning)?;
+        loop {
+            client.write_all(&[0])?;
+            std::thread::sleep(Duration::from_millis(10));
+        }
     })
 }

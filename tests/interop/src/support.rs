@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use warmline::crossbeam_channel::{RecvTimeoutError, Sender, TryRecvError, bounded};
 use warmline::{Driver, Pool, Stats, TcpConnector};
 
@@ -48,6 +49,27 @@ pub fn await_loop(driver: &Driver) {
     drop(last.get(&listener.local_addr().unwrap()).unwrap());
     drop(listener.accept().unwrap());
     eventually("the loop sees the last hang-up", || last.stats().closed() == 1);
+}
+
+/// Processes that do nothing at all until this is dropped, and then go on.
+#[must_use = "they are stopped until it is dropped"]
+pub struct Stopped(Vec<Pid>);
+
+impl Stopped {
+    pub fn new(pids: impl IntoIterator<Item = i32>) -> Self {
+        let pids = pids.into_iter().map(|pid| Pid::from_raw(pid).expect("no process is 0"));
+        let stopped = Self(pids.collect());
+        stopped.0.iter().for_each(|&pid| kill_process(pid, Signal::STOP).unwrap());
+        stopped
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for &pid in &self.0 {
+            let _ended = kill_process(pid, Signal::CONT);
+        }
+    }
 }
 
 /// Every connection that was ever opened is in exactly one place.

@@ -1,6 +1,7 @@
 //! PostgreSQL, through the `postgres` crate.
 #![expect(clippy::disallowed_methods, reason = "tests start threads, wait and read the time")]
 
+mod hung;
 mod idle;
 mod refusals;
 mod transactions;
