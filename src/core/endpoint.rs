@@ -62,7 +62,7 @@ pub(crate) struct EndpointCore<W> {
     pub(crate) is_suspect: bool,
     /// Until when the proof that somebody waits for may take.
     pub(crate) patient_until: Option<Stamp>,
-    /// How many were asked since one answered, because another that was asked did not.
+    /// How many were asked since its server answered, because another that was asked did not.
     pub(crate) in_vain: u32,
     /// When the reaper last let connections stay that were idle for too long, but are to be kept.
     pub(crate) spared_at: Stamp,
