@@ -33,15 +33,7 @@ mod observer;
 mod outages;
 mod pauses;
 #[cfg(feature = "r2d2")]
-mod r2d2_bad_managers;
-#[cfg(feature = "r2d2")]
-mod r2d2_better;
-#[cfg(feature = "r2d2")]
-mod r2d2_errors;
-#[cfg(feature = "r2d2")]
-mod r2d2_hooks;
-#[cfg(feature = "r2d2")]
-mod r2d2_names;
+mod r2d2;
 mod rates;
 mod reconfiguring;
 mod redis;

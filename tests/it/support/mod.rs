@@ -5,8 +5,6 @@ pub(crate) mod chronicle;
 pub(crate) mod faults;
 pub(crate) mod foreign;
 pub(crate) mod lab;
-#[cfg(feature = "r2d2")]
-pub(crate) mod managers;
 pub(crate) mod programs;
 pub(crate) mod quoting;
 pub(crate) mod resolver;

@@ -11,8 +11,8 @@ use warmline::r2d2::{
 };
 use warmline::{CloseReason, ErrorKind};
 
+use super::managers::{Call, Item, Script, Told};
 use crate::support::lab::Act;
-use crate::support::managers::{Call, Item, Script, Told};
 use crate::support::{SOON, assert_balanced, eventually, watchdog};
 
 const BRIEF: Duration = Duration::from_millis(50);

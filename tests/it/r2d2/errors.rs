@@ -13,8 +13,8 @@ use rustix::io::Errno;
 use warmline::r2d2::{self, ManageConnection, Pool};
 use warmline::{ErrorKind, Failure};
 
+use super::managers::{Call, Script, Told};
 use crate::support::lab::Act;
-use crate::support::managers::{Call, Script, Told};
 use crate::support::{assert_balanced, eventually, watchdog};
 
 const BRIEF: Duration = Duration::from_millis(50);

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use warmline::r2d2::{self, CustomizeConnection, ManageConnection, Pool, PooledConnection};
 use warmline::{CloseReason, Config, Deadline, Driver, ErrorKind, Failure};
 
+use super::managers::{Call, Item, Script, Trouble, threads};
 use crate::support::lab::Act;
-use crate::support::managers::{Call, Item, Script, Trouble, threads};
 use crate::support::{SOON, assert_balanced, assert_empty, eventually, say, watchdog};
 
 const BRIEF: Duration = Duration::from_millis(50);

@@ -1,7 +1,7 @@
 //! An r2d2 manager without I/O that does what a test tells it to, with all that its pool calls
 //! beside it: customizer, error handler, event handler.
 //!
-//! Each call asks the pool for its counts, as those of the [`lab`](super::lab) do.
+//! Each call asks the pool for its counts, as those of the [`lab`](crate::support::lab) do.
 
 use std::error::Error;
 use std::fmt;
@@ -17,8 +17,8 @@ use warmline::r2d2::event::{
 };
 use warmline::r2d2::{self, CustomizeConnection, HandleError, ManageConnection, Pool};
 
-use super::eventually;
-use super::lab::Act;
+use crate::support::eventually;
+use crate::support::lab::Act;
 
 /// What a pool with r2d2's names calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

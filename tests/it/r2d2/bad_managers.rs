@@ -13,9 +13,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use warmline::r2d2::{Builder, ManageConnection, Pool};
 use warmline::{CloseReason, Deadline, Driver, ErrorKind, Failure, Watch};
 
+use super::managers::threads;
+use super::managers::{Call, Script};
 use crate::support::lab::Act;
-use crate::support::managers::threads;
-use crate::support::managers::{Call, Script};
 use crate::support::server::Server;
 use crate::support::{SOON, assert_balanced, assert_empty, eventually, watchdog};
 

@@ -12,8 +12,8 @@ use warmline::r2d2::{
     CustomizeConnection, Extensions, LoggingErrorHandler, NopErrorHandler, Pool, PooledConnection,
 };
 
+use super::managers::{Call, Item, Script, Told, Trouble};
 use crate::support::lab::Act;
-use crate::support::managers::{Call, Item, Script, Told, Trouble};
 use crate::support::{SOON, eventually, watchdog};
 
 const BRIEF: Duration = Duration::from_millis(50);
