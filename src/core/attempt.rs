@@ -225,7 +225,6 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         });
         self.lose_patience(endpoint, now, fx);
         self.learn_of_connect(endpoint, true, now.mono);
-        self.endpoints.at_mut(endpoint).in_vain = 0; // its server answers
         let idle_limit = self.endpoints.at(endpoint).idle_limit.map(Duration::from_nanos);
         if let Some(idle_limit) = idle_limit.or(self.limits.idle_timeout) {
             self.look_by(now.mono.plus(idle_limit), fx);

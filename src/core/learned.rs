@@ -175,7 +175,11 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
 
     /// An attempt has ended, and says whether the server is there.
     pub(crate) fn learn_of_connect(&mut self, endpoint: u32, is_well: bool, mono: Stamp) {
-        self.endpoints.at_mut(endpoint).learned.note_connect(is_well, mono);
+        let place = self.endpoints.at_mut(endpoint);
+        place.learned.note_connect(is_well, mono);
+        if is_well {
+            place.in_vain = 0;
+        }
         self.note_idle_limit(endpoint, mono);
     }
 

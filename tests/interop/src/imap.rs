@@ -16,6 +16,9 @@ use warmline::{
 };
 
 /// Logs in to IMAP servers, everywhere as the same user.
+///
+/// All that is sent and received, the password as well, can be read on the way: this is for
+/// networks that you trust. Elsewhere let a TLS client of your own wrap the [`Stream`], in `open`.
 pub struct Imap {
     user: String,
     password: String,
@@ -71,6 +74,7 @@ impl Connector for Imap {
     }
 
     fn reset(&self, conn: &mut Mail) -> Reset {
+        conn.forget();
         if conn.is_selected { Reset::Later } else { Reset::Ready }
     }
 
@@ -94,11 +98,10 @@ impl Connector for Imap {
         Some(Box::new(Noop))
     }
 
-    fn close(&self, mut conn: Mail, reason: CloseReason) {
+    fn close(&self, conn: Mail, reason: CloseReason) {
         use CloseReason::{CheckFailed, Failed, NotOpen, Panicked, PeerClosed};
         if !matches!(reason, CheckFailed | Failed | NotOpen | Panicked | PeerClosed) {
-            let soon = Deadline::after(Duration::from_millis(200));
-            let _farewell = self.within(&mut conn, soon, Session::logout);
+            let _farewell = conn.wire.say_farewell(Deadline::after(Duration::from_millis(200)));
         }
     }
 }
@@ -113,6 +116,7 @@ impl Imap {
     ) -> Result<(), BoxError> {
         conn.wire.limit_to(deadline.remaining())?;
         exchange(&mut conn.session).map_err(|error| conn.wire.explain(error))?;
+        conn.forget();
         Ok(conn.wire.limit_to(self.timeout)?)
     }
 }
@@ -129,6 +133,11 @@ pub struct Mail {
 }
 
 impl Mail {
+    /// What the server has told of its own accord is not for whoever comes next.
+    fn forget(&self) {
+        while self.session.unsolicited_responses.try_recv().is_ok() {}
+    }
+
     pub fn select(&mut self, mailbox: &str) -> ::imap::error::Result<Mailbox> {
         self.is_selected = true;
         self.session.select(mailbox)
@@ -160,7 +169,7 @@ impl DerefMut for Mail {
 /// A session never shows the stream it was given. So it is given half a share of it: the other half
 /// shows the pool what to watch, and tells whether an answer may still come. That costs no lock and
 /// no second descriptor, as a `&TcpStream` reads and writes. With the pool's own `Socket`, which
-/// wants to be borrowed mutably, it would take both; but that does by itself what [`Wire`] does.
+/// wants to be borrowed mutably, it would take both; but that does by itself what `Wire` does.
 pub struct Stream(Arc<Wire>);
 
 struct Wire {
@@ -176,6 +185,17 @@ impl Wire {
         let timeout = timeout.max(Duration::from_millis(1)); // zero is refused
         self.stream.set_read_timeout(Some(timeout))?;
         self.stream.set_write_timeout(Some(timeout))
+    }
+
+    /// Says LOGOUT and hears the server out, which hangs up then. Not as the session does: that
+    /// would wait for a server that says a byte now and then.
+    fn say_farewell(&self, deadline: Deadline) -> io::Result<()> {
+        self.limit_to(deadline.remaining())?;
+        (&self.stream).write_all(b"warm LOGOUT\r\n")?;
+        while !deadline.has_passed() && (&self.stream).read(&mut [0; 512])? > 0 {
+            self.limit_to(deadline.remaining())?;
+        }
+        Ok(())
     }
 
     fn note(&self, result: io::Result<usize>, is_write: bool) -> io::Result<usize> {

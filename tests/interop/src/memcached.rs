@@ -1,5 +1,8 @@
 //! Memcached by hand: a few lines of its text protocol on the pool's own [`Socket`].
 //!
+//! All that is sent and received, the password as well, can be read on the way: this is for
+//! networks that you trust. Elsewhere let a TLS client of your own wrap the [`Socket`], in `open`.
+//!
 //! ```no_run
 //! use interop::memcached::Memcached;
 //! use warmline::Pool;
@@ -13,8 +16,10 @@
 //! # }
 //! ```
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use warmline::{
     Address, Beat, BoxError, Connector, Heartbeat, Opening, Plan, Socket, TcpConnector, Watch,
@@ -24,7 +29,7 @@ use warmline::{
 const LONGEST: u64 = 1 << 20;
 
 /// Opens connections to memcached, and logs in where that is asked for.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Memcached {
     tcp: TcpConnector,
     login: Option<String>,
@@ -36,10 +41,24 @@ impl Memcached {
         Self::default()
     }
 
-    /// Logs in with a name and a password.
+    /// Logs in with a name and a password, where the server asks for them: one that does not would
+    /// keep them, as a value for all to read.
     pub fn login(mut self, user: &str, password: &str) -> Self {
         self.login = Some(format!("{user} {password}"));
         self
+    }
+
+    /// How long one read or write may block.
+    pub fn read_timeout(mut self, timeout: Duration) -> Self {
+        self.tcp = self.tcp.read_timeout(timeout).write_timeout(timeout);
+        self
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for Memcached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memcached").field("tcp", &self.tcp).finish_non_exhaustive()
     }
 }
 
@@ -54,10 +73,14 @@ impl Connector for Memcached {
     fn open(&self, _: &Address, opening: &mut Opening) -> Result<Client, BoxError> {
         let mut client = Client(BufReader::new(opening.take_socket()?));
         // A full server says so in place of the first answer.
-        match &self.login {
-            // This is how the text protocol logs in: by a `set` of whatever key.
-            Some(login) => client.set("login", login.as_bytes())?,
-            None => client.version().map(drop)?,
+        let must_log_in =
+            client.exchange(b"version\r\n", |reader| match line(reader)?.as_str() {
+                "CLIENT_ERROR unauthenticated" if self.login.is_some() => Ok(true),
+                said if said.starts_with("VERSION ") => Ok(false),
+                said => Err(unexpected(said)),
+            })?;
+        if let Some(login) = self.login.as_ref().filter(|_| must_log_in) {
+            client.log_in(login)?;
         }
         Ok(client)
     }
@@ -71,7 +94,8 @@ impl Connector for Memcached {
     }
 
     fn heartbeat(&self, _: &Address) -> Option<Box<dyn Heartbeat>> {
-        // "meta no-op": does nothing, and says that it is done.
+        // "meta no-op": does nothing, and says that it is done. Servers before 1.6 do not know it,
+        // and say "ERROR", which ends the connection: for those leave the heartbeat out.
         Some(Box::new(Beat::new("mn\r\n", "MN\r\n")))
     }
 }
@@ -92,6 +116,18 @@ impl Client {
             let line = line(reader)?;
             line.strip_prefix("VERSION ").map(str::to_owned).ok_or_else(|| unexpected(&line))
         })
+    }
+
+    /// This is how the text protocol logs in: by a `set` of whatever key.
+    fn log_in(&mut self, login: &str) -> io::Result<()> {
+        let request = format!("set login 0 0 {}\r\n{login}\r\n", login.len());
+        // What is no line of memcached's is not quoted: it might be the password, said again.
+        let answer = |reader: &mut _| line(reader).map_err(|error| error.kind().into());
+        match self.exchange(request.as_bytes(), answer)?.as_str() {
+            "STORED" => Ok(()),
+            known @ "CLIENT_ERROR authentication failure" => Err(unexpected(known)),
+            _ => Err(io::Error::other("this is no answer of memcached to a login")),
+        }
     }
 
     /// Keeps a value under a key.
@@ -122,8 +158,9 @@ impl Client {
             if head == "END" {
                 return Ok(None);
             }
-            let length = head.strip_prefix(&format!("VALUE {key} 0 "));
-            let length = length.and_then(|length| length.parse().ok());
+            // Between the two are the flags of whoever has kept it: other clients use them.
+            let rest = head.strip_prefix(&format!("VALUE {key} "));
+            let length = rest.and_then(|rest| rest.split_once(' ')?.1.parse().ok());
             let length = length.filter(|length| *length <= LONGEST);
             let length = length.ok_or_else(|| unexpected(&head))?;
             let mut value = Vec::new();

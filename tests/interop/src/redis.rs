@@ -1,5 +1,9 @@
 //! Redis through the `redis` crate.
 //!
+//! With a `redis:` URL, all that is sent and received, the password as well, can be read on the
+//! way: this is for networks that you trust. Elsewhere use `rediss:`, and the crate's features for
+//! TLS.
+//!
 //! ```no_run
 //! use interop::redis::Redis;
 //! use redis::Commands;
@@ -20,13 +24,13 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use ::redis::{
-    Client, Cmd, Connection, ConnectionLike, ErrorKind, RedisConnectionInfo, RedisError,
-    RedisResult, Value, cmd,
+    Client, Cmd, Connection, ConnectionLike, ErrorKind, ProtocolVersion, RedisConnectionInfo,
+    RedisError, RedisResult, Value, cmd,
 };
 use warmline::{BoxError, Connector, Deadline, Look, Opening, Reset, Watch};
 
 use crate::descriptor;
-use crate::resp::{Session, commands};
+use crate::resp::{Session, commands, hushed};
 
 /// Opens connections to the server of a URL, which is the key: one pool serves many servers, or
 /// databases of one. What the pool shows of a key has `***` in the place of the password.
@@ -63,6 +67,9 @@ impl Connector for Redis {
         let client = Client::open(url.as_str())?;
         let target = client.get_connection_info();
         let login = target.redis_settings();
+        if login.protocol() != ProtocolVersion::RESP2 {
+            return Err("RESP3 is not spoken here: leave `protocol` out of the URL".into());
+        }
         // The crate would log in by itself, but keeps the server's words for itself when that
         // fails, and what a full server says it takes for a wrong password.
         let bare = RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -75,7 +82,8 @@ impl Connector for Redis {
         }
         let descriptor = find_descriptor(&mut inner, deadline).map_err(cause)?;
         set_timeouts(&inner, self.read_timeout)?;
-        Ok(Conn { inner, descriptor, session: Session::default(), has_failed: false })
+        let (db, session) = (login.db(), Session::default());
+        Ok(Conn { inner, db, descriptor, session, has_failed: false })
     }
 
     fn watch<'c>(&self, conn: &'c Conn) -> Watch<'c> {
@@ -117,20 +125,27 @@ fn greet(
     login: &RedisConnectionInfo,
     deadline: Deadline,
 ) -> Result<(), BoxError> {
-    let (mut command, mut expected) = (cmd("PING"), Value::SimpleString("PONG".to_owned()));
-    if let Some(password) = login.password() {
-        (command, expected) = (cmd("AUTH"), Value::Okay);
-        command.arg(login.username()).arg(password);
+    let Some(password) = login.password() else {
+        return match ask(conn, &cmd("PING"), deadline) {
+            Ok(Value::SimpleString(answer)) if answer == "PONG" => Ok(()),
+            // Others begin like that as well: mail servers do.
+            Ok(answer) => Err(no_redis(&format!(": {answer:?}"))),
+            Err(error) if error.kind() == ErrorKind::Parse => Err(no_redis(&format!(": {error}"))),
+            Err(error) => Err(cause(error)),
+        };
+    };
+    match ask(conn, cmd("AUTH").arg(login.username()).arg(password), deadline) {
+        Ok(Value::Okay) => Ok(()),
+        // Not a word of it: there are those who say again what they are told.
+        Ok(_) => Err(no_redis(" to a login")),
+        Err(error) if error.kind() == ErrorKind::Parse => Err(no_redis(" to a login")),
+        Err(error) if is_over(&error) => Err(cause(error)),
+        Err(error) => Err(hushed(error.to_string(), password).into()),
     }
-    match ask(conn, &command, deadline) {
-        Ok(answer) if answer == expected => Ok(()),
-        // Others begin like that as well: mail servers do.
-        Ok(answer) => Err(format!("this is no answer of Redis: {answer:?}").into()),
-        Err(error) if error.kind() == ErrorKind::Parse => {
-            Err(format!("this is no answer of Redis: {error}").into())
-        }
-        Err(error) => Err(cause(error)),
-    }
+}
+
+fn no_redis(what: &str) -> BoxError {
+    format!("this is no answer of Redis{what}").into()
 }
 
 /// Asks within the deadline.
@@ -187,6 +202,8 @@ fn set_timeouts(conn: &Connection, timeout: Duration) -> RedisResult<()> {
 /// done with that, `as_pubsub` say, could not be noted.
 pub struct Conn {
     inner: Connection,
+    /// The one that the URL names. Whoever selects another does not give this back to the pool.
+    db: i64,
     descriptor: Option<RawFd>,
     session: Session,
     has_failed: bool,
@@ -225,7 +242,7 @@ impl ConnectionLike for Conn {
     }
 
     fn get_db(&self) -> i64 {
-        self.inner.get_db()
+        self.db
     }
 
     fn check_connection(&mut self) -> bool {

@@ -2,6 +2,9 @@
 //! connection, and its event loop sends the heartbeats: no thread is needed for them, however many
 //! connections are idle.
 //!
+//! All that is sent and received, the password as well, can be read on the way: this is for
+//! networks that you trust. Elsewhere let a TLS client of your own wrap the [`Socket`], in `open`.
+//!
 //! ```no_run
 //! use interop::resp::{Reply, Resp};
 //! use warmline::Pool;
@@ -15,6 +18,7 @@
 //! # }
 //! ```
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
@@ -30,7 +34,7 @@ const LONGEST: u64 = 64 << 20;
 const DEEPEST: usize = 8;
 
 /// Opens connections to Redis and logs in.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Resp {
     tcp: TcpConnector,
     login: Vec<String>,
@@ -55,6 +59,13 @@ impl Resp {
     }
 }
 
+/// Without the password.
+impl fmt::Debug for Resp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resp").field("tcp", &self.tcp).finish_non_exhaustive()
+    }
+}
+
 impl Connector for Resp {
     type Key = Address;
     type Conn = Client;
@@ -71,16 +82,18 @@ impl Connector for Resp {
         // connect proves nothing: the system does that for it.
         let (answer, expected) = match self.login.as_slice() {
             [] => (client.ask(&["PING"])?, "PONG"),
-            login => (client.ask(login)?, "OK"),
+            login => (client.ask(login).map_err(unquoted)?, "OK"),
         };
-        match answer {
-            Reply::Status(text) if text == expected => {
+        match (answer, self.login.last()) {
+            (Reply::Status(text), _) if text == expected => {
                 // To log in is no state that a user left.
                 Ok(Client { session: Session::default(), ..client })
             }
-            Reply::Error(text) => Err(text.into()),
-            // Others begin like that as well: mail servers do.
-            other => Err(no_redis(&format!("{other:?}")).into()),
+            (Reply::Error(text), Some(password)) => Err(hushed(text, password).into()),
+            (Reply::Error(text), None) => Err(text.into()),
+            // Others begin like that as well: mail servers do. Or they repeat what they are told.
+            (other, Some(_)) => Err(no_redis(other.kind()).into()),
+            (other, None) => Err(no_redis(&format!("{other:?}")).into()),
         }
     }
 
@@ -170,6 +183,16 @@ pub enum Reply {
 }
 
 impl Reply {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Status(_) => "a status",
+            Self::Error(_) => "an error",
+            Self::Integer(_) => "a number",
+            Self::Bulk(_) => "bytes",
+            Self::List(_) => "a list",
+        }
+    }
+
     /// For who expected something else: the server's own words, if it had an objection.
     pub fn unexpected(&self) -> io::Error {
         match self {
@@ -177,6 +200,21 @@ impl Reply {
             other => odd(&format!("unexpected answer {other:?}")),
         }
     }
+}
+
+/// What a server has against a login, unless it says the password again, as those do that have
+/// never heard of logging in.
+pub fn hushed(said: String, password: &str) -> String {
+    let quoted = password.escape_debug().to_string();
+    if said.contains(password) || said.contains(&quoted) || said.contains("unknown command") {
+        return "the server refuses the login, in words that may show the password".to_owned();
+    }
+    said
+}
+
+/// The same without what was said: it may be the password, said again.
+fn unquoted(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::InvalidData { no_redis("something else") } else { error }
 }
 
 fn odd(what: &str) -> io::Error {

@@ -119,6 +119,7 @@ pub fn strangers() -> Vec<(&'static str, Scripted)> {
         ("TLS", answering(b"\x15\x03\x01\x00\x02\x02\x46")),
         ("redis", answering(b"-ERR unknown command\r\n")),
         ("a banner", greeting(b"220-nobody you know\r\n220 ready\r\n")),
+        ("a full redis", greeting(b"-ERR max number of clients reached\r\n")),
         ("bytes without end", greeting(&[0xff; 4096])),
     ]
 }

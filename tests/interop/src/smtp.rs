@@ -6,12 +6,17 @@ use ::lettre::address::Envelope;
 use ::lettre::transport::smtp::Error;
 use ::lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
 use ::lettre::transport::smtp::client::SmtpConnection;
-use ::lettre::transport::smtp::commands::{Noop, Rset};
+use ::lettre::transport::smtp::commands::{Noop, Quit, Rset};
 use ::lettre::transport::smtp::extension::ClientId;
 use ::lettre::transport::smtp::response::Response;
+use warmline::crossbeam_channel::bounded;
 use warmline::{Address, BoxError, CloseReason, Connector, Deadline, Look, Opening, Reset};
 
 /// Connects to mail servers, and logs in if it was told how.
+///
+/// All that is sent and received, the password as well, can be read on the way: this is for
+/// networks that you trust. Elsewhere hand `TlsParameters` to lettre where this connects; it has
+/// features for that.
 ///
 /// lettre connects by itself and shows neither its socket nor its number: nothing can be watched.
 /// That a server has said farewell is found by the check, so let it be made early: a
@@ -95,12 +100,23 @@ impl Connector for Smtp {
         Ok(mailer.conn.set_timeout(Some(self.timeout))?)
     }
 
+    /// lettre bounds each read, but not how many of them there are: a server that says a byte now
+    /// and then would hold up whoever waits for its farewell. So that is awaited by a thread of its
+    /// own, and here no longer than it should take.
     fn close(&self, mut mailer: Mailer, reason: CloseReason) {
         use CloseReason::{CheckFailed, NotOpen, Panicked, ResetRefused};
-        if !matches!(reason, CheckFailed | NotOpen | Panicked | ResetRefused) {
-            let _bounded = mailer.conn.set_timeout(Some(Duration::from_millis(200)));
-            let _farewell = mailer.conn.quit();
+        if matches!(reason, CheckFailed | NotOpen | Panicked | ResetRefused) {
+            return;
         }
+        let longest = Duration::from_millis(200);
+        let (done, ended) = bounded::<()>(0);
+        std::thread::spawn(move || {
+            let _bounded = mailer.conn.set_timeout(Some(longest));
+            // Not by `quit`, which says it again if that is not answered.
+            let _farewell = mailer.conn.command(Quit);
+            drop((mailer, done));
+        });
+        let _over = ended.recv_timeout(longest);
     }
 }
 

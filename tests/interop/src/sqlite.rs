@@ -1,6 +1,7 @@
 //! SQLite: connections to one file, many to read and one to write.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,11 @@ use warmline::{BoxError, Connector, Deadline, EndpointLimits, Opening, Pool, Res
 /// Opens one database, for what its key says.
 ///
 /// There is no peer that could be gone, so there is nothing to watch and nothing to check.
+///
+/// A transaction that is left open is rolled back; how long a statement waits, and whether it may
+/// write, is as it was for the next user. All else that one sets on his connection is still set for
+/// the next: other pragmas, temporary tables, attached databases, functions, hooks. Who does such
+/// things undoes them, or [discards](warmline::PooledConn::discard) the connection.
 pub struct Sqlite {
     path: PathBuf,
     busy_timeout: Duration,
@@ -57,26 +63,58 @@ impl Sqlite {
 
 impl Connector for Sqlite {
     type Key = Access;
-    type Conn = Connection;
+    type Conn = Conn;
 
-    fn open(&self, access: &Access, opening: &mut Opening) -> Result<Connection, BoxError> {
+    fn open(&self, access: &Access, opening: &mut Opening) -> Result<Conn, BoxError> {
         let conn = Connection::open(&self.path)?;
         conn.busy_timeout(opening.deadline().remaining())?;
-        match access {
+        if *access == Access::Write {
             // Nobody who reads waits for who writes. It stays so for all who open the file.
-            Access::Write => conn.pragma_update(None, "journal_mode", "wal")?,
-            // And not opened for reading: that fails where nobody has written yet.
-            Access::Read => conn.pragma_update(None, "query_only", true)?,
+            conn.pragma_update(None, "journal_mode", "wal")?;
         }
-        conn.busy_timeout(self.busy_timeout)?;
+        let conn = Conn { inner: conn, access: *access };
+        self.restore(&conn)?;
         Ok(conn)
     }
 
-    fn reset(&self, conn: &mut Connection) -> Reset {
-        if conn.is_autocommit() { Reset::Ready } else { Reset::Later }
+    fn reset(&self, conn: &mut Conn) -> Reset {
+        match self.restore(conn) {
+            Err(_) => Reset::Close,
+            Ok(()) if conn.is_autocommit() => Reset::Ready,
+            Ok(()) => Reset::Later,
+        }
     }
 
-    fn settle(&self, conn: &mut Connection, _: Deadline) -> Result<(), BoxError> {
+    fn settle(&self, conn: &mut Conn, _: Deadline) -> Result<(), BoxError> {
         Ok(conn.execute_batch("ROLLBACK")?)
+    }
+}
+
+impl Sqlite {
+    /// Sets what every user relies on. SQLite takes note of it, and does not touch the file.
+    fn restore(&self, conn: &Conn) -> ::rusqlite::Result<()> {
+        conn.busy_timeout(self.busy_timeout)?;
+        // Not opened for reading only: that fails where nobody has written yet.
+        conn.pragma_update(None, "query_only", conn.access == Access::Read)
+    }
+}
+
+/// A connection that knows what it is for.
+pub struct Conn {
+    inner: Connection,
+    access: Access,
+}
+
+impl Deref for Conn {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.inner
+    }
+}
+
+impl DerefMut for Conn {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.inner
     }
 }

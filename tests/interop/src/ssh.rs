@@ -105,10 +105,13 @@ impl Connector for Ssh {
 
     fn close(&self, session: Session, reason: CloseReason) {
         use CloseReason::{CheckFailed, Failed, Panicked, PeerClosed};
+        let soon = Deadline::after(Duration::from_millis(200));
+        limit(&session, soon.remaining());
         if !matches!(reason, CheckFailed | Failed | Panicked | PeerClosed) {
-            limit(&session, Duration::from_millis(200));
             let _farewell = session.disconnect(None, "idle", None);
         }
+        // To drop it may block as well, where a channel is left: it tells the server.
+        limit(&session, soon.remaining());
     }
 }
 

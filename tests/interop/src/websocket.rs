@@ -19,6 +19,9 @@ use warmline::{
 ///
 /// Its users read what belongs to what they sent before they give one back. Where nothing is ever
 /// answered, say so: [`one_way`](SocketOptions::one_way).
+///
+/// All that is sent and received, the token as well, can be read on the way: this is for networks
+/// that you trust. Elsewhere let a TLS client of your own wrap the socket in [`Stream`].
 #[derive(Default)]
 pub struct WebSockets {
     options: SocketOptions,

@@ -24,6 +24,8 @@ struct Seen {
     logins: AtomicUsize,
     noops: AtomicUsize,
     farewells: AtomicUsize,
+    /// It says farewell a byte at a time, and never ends.
+    drags_on: AtomicBool,
     /// It does not know UNSELECT.
     is_old: AtomicBool,
     connections: AtomicUsize,
@@ -83,6 +85,10 @@ impl Seen {
                 },
                 "LOGOUT" => {
                     self.farewells.fetch_add(1, Ordering::SeqCst);
+                    while self.drags_on.load(Ordering::SeqCst) {
+                        stream.write_all(b"*")?;
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
                     stream.write_all(format!("* BYE\r\n{tag} OK bye\r\n").as_bytes())?;
                     return Ok(());
                 }
@@ -262,6 +268,36 @@ fn a_user_who_panics_takes_nothing_but_his_own_session_along() {
 }
 
 #[test]
+fn what_the_server_told_one_user_is_not_told_to_the_next() {
+    let _watchdog = watchdog();
+    let server = Server::new();
+    let pool = imap().max_per_endpoint(1).build().unwrap();
+    let endpoint = server.endpoint(&pool);
+    for mailbox in [None, Some("inbox")] {
+        let mut mail = endpoint.get_timeout(SOON).unwrap();
+        mailbox.map(|mailbox| mail.select(mailbox).unwrap());
+        mail.noop().unwrap();
+        drop(mail);
+        let mail = endpoint.get_timeout(SOON).unwrap();
+        assert!(PooledConn::is_reused(&mail));
+        assert!(mail.unsolicited_responses.try_recv().is_err(), "somebody else's news");
+    }
+}
+
+#[test]
+fn a_server_that_drags_out_its_farewell_holds_up_no_other_close() {
+    let _watchdog = watchdog();
+    let server = Server::new();
+    server.seen.drags_on.store(true, Ordering::SeqCst);
+    let pool = imap().build().unwrap();
+    // More than are closed at a time.
+    assert_eq!(server.endpoint(&pool).warm(20, SOON).unwrap(), 20);
+    pool.close();
+    eventually("farewells", || server.seen.farewells.load(Ordering::SeqCst) == 20);
+    eventually("all are closed", || server.scripted.open() == 0);
+}
+
+#[test]
 fn idle_sessions_log_out_when_the_pool_ends() {
     let _watchdog = watchdog();
     let server = Server::new();
@@ -311,19 +347,15 @@ fn many_who_insist_on_a_wrong_password_cost_the_server_one_attempt_per_pause() {
 fn a_server_of_another_protocol_is_an_error_by_the_deadline_and_leaves_nothing_behind() {
     let _watchdog = watchdog();
     for (what, server) in strangers() {
-        let pool = imap().connect_timeout(Duration::from_millis(300)).build().unwrap();
+        // They wait to be spoken to, or go on without an end, and so the client waits for more.
+        let waits = ["silent", "HTTP", "TLS", "redis", "bytes without end"].contains(&what);
+        let longest = if waits { Duration::from_millis(300) } else { SOON };
+        let pool = imap().connect_timeout(longest).build().unwrap();
         let error = pool.get_timeout(&server.address(), SOON).map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect, "{what}: {error}");
-        match what {
-            // They wait to be spoken to, and so does the client.
-            "silent" | "HTTP" | "TLS" | "redis" => {
-                assert_eq!(error.failure(), Some(Failure::Timeout), "{what}: {error}");
-            }
-            "a banner" => {
-                assert!(error.to_string().contains("220-nobody you know"), "{error}");
-            }
-            _ => {}
-        }
+        assert_eq!(error.failure() == Some(Failure::Timeout), waits, "{what}: {error}");
+        let is_quoted = error.to_string().contains("220-nobody you know");
+        assert!(is_quoted || what != "a banner", "{error}");
         assert_empty(&pool.stats());
         eventually("the server is left", || server.open() == 0);
     }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -144,6 +144,112 @@ fn connections_that_the_server_finds_idle_for_too_long_reach_no_user() {
     assert_at_rest(&stats);
 }
 
+/// What the server says to a command that the connector does not know, to its last line.
+fn say(address: SocketAddr, command: &str, last: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(command.as_bytes()).unwrap();
+    let mut said = String::new();
+    let mut bytes = [0; 4096];
+    while !said.ends_with(last) {
+        let length = stream.read(&mut bytes).unwrap();
+        assert!(length > 0, "{said}");
+        said += std::str::from_utf8(&bytes[..length]).unwrap();
+    }
+    said
+}
+
+/// Waits for the middle of the next second but one of the server's clock. It looks for idle ones in
+/// every other second only: so they are all of one age when they are found.
+fn await_next_look(address: SocketAddr) {
+    let second = || {
+        let stats = say(address, "stats\r\n", "END\r\n");
+        let uptime = stats.lines().find_map(|line| line.strip_prefix("STAT uptime "));
+        uptime.unwrap().parse::<u64>().unwrap()
+    };
+    let before = second();
+    eventually("the server's time goes on", || second() >= before + 2);
+    std::thread::sleep(Duration::from_millis(400));
+}
+
+#[test]
+fn the_time_out_of_a_server_is_learned_and_connections_are_closed_before_it() {
+    let _watchdog = watchdog();
+    let Some(memcached) = servers::memcached(&["-o", "idle_timeout=2"]) else { return };
+    let address = memcached.address();
+    let endpoint = endpoint(builder().max_idle_per_endpoint(32), address);
+    assert_eq!(endpoint.stats().idle_limit(), None);
+    // Once will do, unless the machine is so busy that they end some sooner, some later.
+    while endpoint.stats().idle_limit().is_none() {
+        endpoint.warm(24, SOON).unwrap();
+        // Fewer each time: four of them grow old at a time.
+        for count in [24, 20, 16, 12] {
+            await_next_look(address);
+            let mut held: Vec<_> = (0..count).map(|_| endpoint.get().unwrap()).collect();
+            held.iter_mut().for_each(|conn| drop(conn.version().unwrap()));
+        }
+        eventually("all have ended", || endpoint.stats().idle() == 0);
+        // One more, for who can be connected to has not gone down.
+        set_and_get(&endpoint, 1).unwrap();
+    }
+    let learned = endpoint.stats().idle_limit().expect("it has seen enough");
+    assert!(learned <= Duration::from_secs(4), "{learned:?}");
+    await_next_look(address);
+    let by_us = || endpoint.stats().closed_for(CloseReason::IdleTimeout);
+    let before = by_us();
+    assert_eq!(endpoint.warm(6, SOON).unwrap(), 6);
+    eventually("they have ended", || endpoint.stats().idle() == 0);
+    assert!(by_us() > before, "{}", endpoint.stats());
+    assert_at_rest(&endpoint.stats());
+}
+
+#[test]
+fn heartbeats_find_a_server_that_hangs_and_no_user_has_its_connections() {
+    let _watchdog = watchdog();
+    let Some(memcached) = servers::memcached(&[]) else { return };
+    let brief = Duration::from_millis(100);
+    let asking = builder().check_interval(brief).check_timeout(brief);
+    let endpoint = endpoint(asking, memcached.address());
+    assert_eq!(endpoint.warm(3, SOON).unwrap(), 3);
+    eventually("they are asked, and answer", || endpoint.stats().checks() >= 6);
+    memcached.pause();
+    let stats = || endpoint.stats();
+    eventually("all are found out", || stats().idle() + stats().checking() == 0);
+    assert!(stats().closed_for(CloseReason::TooLate) >= 3, "{}", stats());
+    memcached.resume();
+    eventually("it answers again", || set_and_get(&endpoint, 1).is_ok());
+    assert_at_rest(&stats());
+}
+
+#[test]
+fn an_answer_that_came_too_late_reaches_nobody() {
+    let _watchdog = watchdog();
+    let Some(memcached) = servers::memcached(&[]) else { return };
+    let hasty = Pool::builder(Memcached::new().read_timeout(Duration::from_millis(200)));
+    let endpoint = endpoint(hasty.max_per_endpoint(1), memcached.address());
+    set_and_get(&endpoint, 0).unwrap();
+    let mut conn = endpoint.get().unwrap();
+    memcached.pause();
+    conn.get("key0").unwrap_err();
+    drop(conn);
+    memcached.resume();
+    // A busy machine may be late with other answers as well.
+    for number in 1..10 {
+        eventually("one that is in time", || set_and_get(&endpoint, number).is_ok());
+    }
+    assert!(endpoint.stats().opened() >= 2, "{}", endpoint.stats());
+    assert_at_rest(&endpoint.stats());
+}
+
+#[test]
+fn what_another_client_has_kept_is_read_whatever_flags_it_has() {
+    let _watchdog = watchdog();
+    let Some(memcached) = servers::memcached(&[]) else { return };
+    say(memcached.address(), "set key 4294967295 0 5\r\nhello\r\n", "STORED\r\n");
+    let endpoint = endpoint(builder(), memcached.address());
+    assert_eq!(endpoint.get().unwrap().get("key").unwrap().unwrap(), b"hello");
+    assert_eq!(endpoint.stats().closed(), 0);
+}
+
 #[test]
 fn heartbeats_keep_connections_that_the_server_would_find_idle() {
     let _watchdog = watchdog();
@@ -238,15 +344,101 @@ fn a_wrong_password_fails_fast_and_costs_the_server_one_attempt_per_pause() {
 }
 
 #[test]
+fn a_missing_password_is_named() {
+    let _watchdog = watchdog();
+    let Some((memcached, _folder)) = guarded() else { return };
+    let endpoint = endpoint(builder(), memcached.address());
+    let error = endpoint.get_timeout(SOON).map(drop).unwrap_err();
+    assert_eq!((error.kind(), error.phase()), (ErrorKind::Connect, Some(Phase::Open)));
+    assert!(error.to_string().contains("CLIENT_ERROR unauthenticated"), "{error}");
+    assert_empty(&endpoint.stats());
+}
+
+#[test]
+fn a_password_is_told_to_those_alone_who_ask_for_it_and_shown_to_nobody() {
+    let _watchdog = watchdog();
+    let connector = || Memcached::new().login("somebody", "hunter2");
+    let shown = format!("{:?}", connector());
+    assert!(shown.starts_with("Memcached") && !shown.contains("hunter2"), "{shown}");
+    // One that asks, and says again what it is told.
+    let echo = scripted(|mut peer| {
+        let mut answer = b"CLIENT_ERROR unauthenticated\r\n".to_vec();
+        while let Ok(1..) = peer.read(&mut [0; 1024]) {
+            let _gone = peer.write_all(&answer);
+            answer = b"ERROR somebody hunter2\r\n".to_vec();
+        }
+    });
+    let refusing = endpoint(Pool::builder(connector()).connect_timeout(SOON), echo);
+    let error = refusing.get_timeout(SOON).map(drop).unwrap_err();
+    let text = format!("{error:#} {error:?}");
+    assert!(text.contains("no answer of memcached to a login"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+    // One that does not ask would keep it for all to read.
+    let Some(memcached) = servers::memcached(&[]) else { return };
+    let open = endpoint(Pool::builder(connector()), memcached.address());
+    set_and_get(&open, 1).unwrap();
+    let kept = say(memcached.address(), "stats\r\n", "END\r\n");
+    assert!(kept.contains("STAT total_items 1\r\n"), "{kept}");
+}
+
+#[test]
+fn a_server_that_is_down_is_told_from_one_that_refuses() {
+    let _watchdog = watchdog();
+    let Some(mut memcached) = servers::memcached(&[]) else { return };
+    memcached.kill();
+    let endpoint = endpoint(builder(), memcached.address());
+    let error = endpoint.get_timeout(SOON).map(drop).unwrap_err();
+    assert_eq!((error.kind(), error.failure()), (ErrorKind::Connect, Some(Failure::Refused)));
+    assert_empty(&endpoint.stats());
+}
+
+/// Hands every connection to `serve`, one after the other.
+fn scripted(serve: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || listener.incoming().map_while(Result::ok).for_each(serve));
+    address
+}
+
+#[test]
+fn a_server_that_says_nothing_or_never_ends_costs_no_more_than_the_deadline() {
+    let _watchdog = watchdog();
+    let silent = scripted(|mut peer| drop(peer.read_to_end(&mut Vec::new())));
+    // A byte now and then: no single read takes long.
+    let endless = scripted(|mut peer| {
+        while peer.write_all(b"V").is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    for address in [silent, endless] {
+        let endpoint = endpoint(builder().connect_timeout(Duration::from_millis(300)), address);
+        let error = endpoint.get_timeout(SOON).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+        assert_eq!(error.failure(), Some(Failure::Timeout), "{error}");
+        assert_empty(&endpoint.stats());
+    }
+}
+
+#[test]
+fn a_server_that_hangs_up_or_speaks_tls_alone_is_an_error_at_once() {
+    let _watchdog = watchdog();
+    let tls = servers::memcached_over_tls(&[]);
+    let addresses = [Some(scripted(drop)), tls.as_ref().map(Server::address)];
+    for address in addresses.into_iter().flatten() {
+        let endpoint = endpoint(builder().connect_timeout(SOON), address);
+        let error = endpoint.get_timeout(SOON).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+        assert_ne!(error.failure(), Some(Failure::Timeout), "{error}");
+        assert_empty(&endpoint.stats());
+    }
+}
+
+#[test]
 fn a_server_of_another_protocol_is_quoted_or_named_at_once() {
     let _watchdog = watchdog();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let http = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for mut peer in listener.incoming().map_while(Result::ok) {
-            let _read = peer.read(&mut [0; 1024]);
-            let _gone = peer.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-        }
+    let http = scripted(|mut peer| {
+        let _read = peer.read(&mut [0; 1024]);
+        let _gone = peer.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
     });
     let redis = servers::redis(&[]);
     let redis = redis.as_ref().map(|redis| (redis.address(), "unknown command"));

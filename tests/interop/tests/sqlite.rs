@@ -91,6 +91,28 @@ fn a_panic_in_a_transaction_closes_the_connection_and_others_write_on() {
 }
 
 #[test]
+fn what_a_user_sets_about_writing_and_waiting_does_not_hold_for_the_next() {
+    let _watchdog = watchdog();
+    let (_folder, path) = database();
+    let pool = Sqlite::new(&path).busy_timeout(Duration::from_millis(20)).pool().unwrap();
+    for (access, query_only) in [(Access::Read, 1), (Access::Write, 0)] {
+        // Some leave a transaction as well.
+        for begin in ["", "BEGIN;"] {
+            let conn = pool.get_timeout(&access, SOON).unwrap();
+            let other = 1 - query_only;
+            let set = format!("{begin} PRAGMA query_only = {other}; PRAGMA busy_timeout = 60000");
+            conn.execute_batch(&set).unwrap();
+            drop(conn);
+            let conn = pool.get_timeout(&access, SOON).unwrap();
+            assert!(PooledConn::is_reused(&conn));
+            let found = |pragma| conn.pragma_query_value::<i64, _>(None, pragma, |row| row.get(0));
+            assert_eq!((found("query_only"), found("busy_timeout")), (Ok(query_only), Ok(20)));
+        }
+    }
+    assert_eq!(pool.stats().closed(), 0);
+}
+
+#[test]
 fn a_connection_to_read_refuses_to_write() {
     let _watchdog = watchdog();
     let (_folder, path) = database();

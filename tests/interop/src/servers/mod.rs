@@ -1,5 +1,6 @@
 //! Real servers as child processes: each on a port and in a folder of its own.
 
+mod guard;
 mod mariadb;
 mod memcached;
 mod postgres;
@@ -8,7 +9,7 @@ mod sshd;
 mod template;
 
 pub use self::mariadb::{mariadb, mariadb_over_tls};
-pub use self::memcached::memcached;
+pub use self::memcached::{memcached, memcached_over_tls};
 pub use self::postgres::{PASSWORD, postgres, postgres_over_tls, postgres_with_password};
 pub use self::redis::{redis, redis_over_tls};
 pub use self::sshd::{Sshd, sshd};
@@ -21,18 +22,21 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, geteuid, kill_process, waitid};
 use socket2::{Domain, Type};
 
+use self::guard::Guard;
 use crate::support::{eventually, say};
 
 /// Runs until it is dropped; then it is gone, its connections with it.
 pub struct Server {
     program: &'static Program,
     port: Port,
+    // Dropped in this order: nobody writes to the folder any more when it is removed.
+    running: Running,
+    _guard: Guard,
     folder: tempfile::TempDir,
     arguments: Vec<String>,
-    running: Running,
 }
 
 /// What differs between the programs.
@@ -60,11 +64,12 @@ impl Server {
             return None;
         };
         let (port, folder) = (Port::reserve(), tempfile::tempdir().unwrap());
+        let guard = Guard::of_folder(folder.path());
         give(folder.path(), program.user);
         let mut arguments = prepare(port.address().port(), folder.path());
         arguments.extend(more.iter().map(|&word| word.to_owned()));
         let running = Running::new(program, &path, &arguments, folder.path());
-        let mut server = Self { program, port, folder, arguments, running };
+        let mut server = Self { program, port, running, _guard: guard, folder, arguments };
         server.await_up();
         Some(server)
     }
@@ -89,6 +94,19 @@ impl Server {
         self.running.end();
     }
 
+    /// Has it do nothing until [`resume`](Self::resume). The system goes on to accept for it.
+    pub fn pause(&self) {
+        let process = Pid::from_child(&self.running.child);
+        kill_process(process, Signal::STOP).unwrap();
+        // Its threads stop one after the other.
+        waitid(WaitId::Pid(process), WaitIdOptions::STOPPED).unwrap();
+    }
+
+    /// Lets it go on after a [`pause`](Self::pause).
+    pub fn resume(&self) {
+        kill_process(Pid::from_child(&self.running.child), Signal::CONT).unwrap();
+    }
+
     /// Starts it once more, after [`kill`](Server::kill), where it was. Returns once it answers.
     pub fn start_again(&mut self) {
         let path = find(self.program.name).unwrap();
@@ -106,10 +124,10 @@ impl Server {
     }
 }
 
-/// A process, and its guard: a shell that ends it should this process be ended before it could.
+/// A process, which does not outlive this one.
 struct Running {
     child: Child,
-    guard: Child,
+    guard: Option<Guard>,
     end: Signal,
 }
 
@@ -118,13 +136,11 @@ impl Running {
         let log = File::create(log(folder)).unwrap();
         let mut command = command(path, program.user);
         command.args(arguments).stdin(Stdio::null());
-        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        // It reads from a pipe whose other end is ours alone: the system closes that with us.
-        let order = format!("read -r _; kill -{} {}", program.end.as_raw(), child.id());
-        let mut guard = Command::new("sh");
-        guard.args(["-c", &order]).stdin(Stdio::piped());
-        guard.stdout(Stdio::null()).stderr(Stdio::null());
-        Self { child, guard: guard.spawn().unwrap(), end: program.end }
+        // What a terminal sends to the group of this process is not for the server, but its guard.
+        command.process_group(0).stdout(log.try_clone().unwrap()).stderr(log);
+        let child = command.spawn().unwrap();
+        let guard = Some(Guard::of_process(&child, program.end.as_raw()));
+        Self { child, guard, end: program.end }
     }
 
     fn end(&mut self) {
@@ -132,8 +148,11 @@ impl Running {
             return;
         }
         // It has not been waited for: the number is still its own, until the guard is gone as well.
-        kill_process(Pid::from_child(&self.child), self.end).unwrap();
-        let _ended = self.guard.kill().and_then(|()| self.guard.wait());
+        let process = Pid::from_child(&self.child);
+        kill_process(process, self.end).unwrap();
+        // It would not hear that while it is stopped.
+        kill_process(process, Signal::CONT).unwrap();
+        self.guard = None;
         self.child.wait().unwrap();
     }
 }
@@ -141,7 +160,6 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.end();
-        let _ended = self.guard.kill().and_then(|()| self.guard.wait());
     }
 }
 

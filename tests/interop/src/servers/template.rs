@@ -1,14 +1,15 @@
 //! What takes a database seconds to prepare: done once, and copied for each server.
 
-use std::io;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use super::give;
+use super::guard::Guard;
 
-/// A folder with data, made when it is first asked for. It is gone with the process.
-pub(crate) struct Template(OnceLock<(tempfile::TempDir, Child)>);
+/// A folder with data, made when it is first asked for. It is gone with the process: what is static
+/// is not dropped, but it has a guard.
+pub(crate) struct Template(OnceLock<(tempfile::TempDir, Guard)>);
 
 impl Template {
     pub(crate) const fn new() -> Self {
@@ -19,7 +20,7 @@ impl Template {
     pub(crate) fn copy(&self, folder: &Path, user: Option<&str>, make: impl FnOnce(&Path)) {
         let (template, _guard) = self.0.get_or_init(|| {
             let template = tempfile::tempdir().unwrap();
-            let guard = guard(template.path()).unwrap();
+            let guard = Guard::of_folder(template.path());
             give(template.path(), user);
             make(&template.path().join("data"));
             (template, guard)
@@ -28,14 +29,6 @@ impl Template {
         copy.arg("-a").arg(template.path().join("data")).arg(folder.join("data"));
         run(&mut copy);
     }
-}
-
-/// Removes the folder when this process has ended: what is static is not dropped. It reads from a
-/// pipe whose other end is ours alone.
-fn guard(folder: &Path) -> io::Result<Child> {
-    let mut guard = Command::new("sh");
-    guard.args(["-c", "read -r _; rm -rf \"$0\""]).arg(folder);
-    guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }
 
 /// Runs a program to its end, which must be a good one.

@@ -4,10 +4,12 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use ::redis::ConnectionLike;
+use interop::redis::Redis;
 use interop::resp::Resp;
 use interop::servers::{self, Server};
 use interop::support::{SOON, assert_at_rest, assert_empty, eventually, under_load, watchdog};
-use warmline::{Error, ErrorKind, Failure, Phase};
+use warmline::{Error, ErrorKind, Failure, Phase, Pool};
 
 use crate::clients::{Client, ask, endpoint, endpoint_with};
 
@@ -17,6 +19,7 @@ crate::with_both_clients! {
     a_wrong_password_fails_fast_in_the_servers_words_and_is_shown_to_nobody,
     callers_who_insist_on_a_wrong_password_cost_the_server_one_attempt_per_pause,
     a_missing_password_is_named_and_the_right_one_works,
+    a_server_that_says_a_login_again_does_not_put_the_password_in_the_error,
     a_server_that_speaks_tls_alone_is_an_error_at_once,
     a_server_of_another_protocol_is_quoted_or_named_at_once,
     a_server_that_says_nothing_or_never_ends_costs_no_more_than_the_deadline,
@@ -123,6 +126,69 @@ fn a_missing_password_is_named_and_the_right_one_works<C: Client>() {
     let endpoint = endpoint_with::<C>(redis.address(), Some(RIGHT), |it| it);
     let mut conn = endpoint.get_timeout(SOON).unwrap();
     assert_eq!(ask::<C>(&mut conn, "ECHO in").unwrap(), "in");
+}
+
+fn a_server_that_says_a_login_again_does_not_put_the_password_in_the_error<C: Client>() {
+    let _watchdog = watchdog();
+    // The first one echoes.
+    let answers = [
+        "",
+        "-ERR unknown command `AUTH`, with args beginning with: `the-wrong-one`\r\n",
+        "-WRONGPASS the-wrong-one is not it\r\n",
+        "+the-wrong-one\r\n",
+        "$13\r\nthe-wrong-one\r\n",
+        "the-wrong-one: command not found\r\n",
+        "the-wrong-one",
+    ];
+    for answer in answers {
+        let address = scripted(move |mut peer| {
+            let mut request = [0; 1024];
+            let length = peer.read(&mut request).unwrap_or(0);
+            let echo = &request[..length];
+            let answer = if answer.is_empty() { echo } else { answer.as_bytes() };
+            let _gone = peer.write_all(answer);
+        });
+        let endpoint = endpoint_with::<C>(address, Some(WRONG), |it| it.connect_timeout(SOON));
+        let error = endpoint.get_timeout(SOON).map(drop).unwrap_err();
+        assert_refused(&error);
+        assert_ne!(error.failure(), Some(Failure::Timeout), "{error}");
+        for text in [format!("{error:#}"), format!("{error:?}"), format!("{endpoint:?}")] {
+            assert!(!text.contains(WRONG), "{answer:?}: {text}");
+        }
+        assert_empty(&endpoint.stats());
+    }
+}
+
+#[test]
+fn a_connector_does_not_show_its_password() {
+    let shown = format!("{:?}", Resp::new().password(RIGHT));
+    assert!(shown.starts_with("Resp") && !shown.contains(RIGHT), "{shown}");
+}
+
+#[test]
+fn a_url_that_asks_for_another_protocol_is_refused_by_the_setting() {
+    let _watchdog = watchdog();
+    let Some(redis) = servers::redis(&[]) else { return };
+    let pool = Pool::builder(Redis::new()).build().unwrap();
+    let url = format!("redis://{}/?protocol=", redis.address());
+    drop(pool.get_timeout(&(url.clone() + "resp2"), SOON).unwrap());
+    let error = pool.get_timeout(&(url + "resp3"), SOON).map(drop).unwrap_err();
+    assert_refused(&error);
+    assert!(error.to_string().contains("leave `protocol` out of the URL"), "{error}");
+}
+
+#[test]
+fn a_connection_knows_the_database_that_its_url_names() {
+    let _watchdog = watchdog();
+    let Some(redis) = servers::redis(&[]) else { return };
+    let pool = Pool::builder(Redis::new()).build().unwrap();
+    for (path, number) in [("", 0), ("/3", 3)] {
+        let mut conn = pool.get_timeout(&format!("redis://{}{path}", redis.address()), SOON);
+        let conn = conn.as_mut().unwrap();
+        assert_eq!(conn.get_db(), number);
+        let info = ask::<Redis>(conn, "CLIENT INFO").unwrap();
+        assert!(info.contains(&format!(" db={number} ")), "{info}");
+    }
 }
 
 fn a_server_that_speaks_tls_alone_is_an_error_at_once<C: Client>() {
