@@ -18,4 +18,5 @@ pub mod smtp;
 pub mod sqlite;
 pub mod ssh;
 pub mod support;
+pub mod trials;
 pub mod websocket;

@@ -1,13 +1,10 @@
 //! Many threads at work, while the server is there, and while it is not.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
-use interop::servers;
-use interop::support::{SOON, assert_at_rest, await_loop, eventually, under_load, watchdog};
+use interop::support::{SOON, assert_at_rest, eventually, watchdog};
+use interop::{servers, trials};
 use mysql::TxOpts;
 use mysql::prelude::Queryable;
-use warmline::{BoxError, CloseReason, Driver};
+use warmline::{CloseReason, Driver};
 
 use crate::{ask, endpoint};
 
@@ -49,43 +46,7 @@ fn a_server_that_is_killed_fails_what_is_in_flight_and_nothing_once_it_is_back()
     let Some(mut server) = servers::mariadb(&[]) else { return };
     let driver = Driver::new();
     let endpoint = endpoint(&server, |it| it.driver(&driver).max_per_endpoint(4));
-    // Odd while the server is down.
-    let (era, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let exchange = |number: usize| {
-        let before = era.load(Ordering::SeqCst);
-        let asked: Result<(), BoxError> = match endpoint.get() {
-            Ok(mut conn) => ask(&mut conn, number as i64).map_err(Into::into),
-            Err(error) => Err(error.into()),
-        };
-        let Err(error) = asked else { return };
-        let after = era.load(Ordering::SeqCst);
-        assert!(before % 2 == 1 || before != after, "the server was up: {error}");
-        failed.fetch_add(1, Ordering::SeqCst);
-        // It would be refused again at once, again and again.
-        std::thread::sleep(Duration::from_millis(1));
-    };
-    under_load(exchange, |load| {
-        for _ in 0..3 {
-            load.await_more(200);
-            era.fetch_add(1, Ordering::SeqCst);
-            server.kill();
-            let before = failed.load(Ordering::SeqCst);
-            eventually("checkouts fail", || failed.load(Ordering::SeqCst) >= before + 20);
-            server.start_again();
-            eventually("the pool finds it", || {
-                endpoint.get().is_ok_and(|mut conn| ask(&mut conn, 0).is_ok())
-            });
-            // And it has heard of all that died, and nobody has one of those any more.
-            await_loop(&driver);
-            load.await_begun();
-            await_loop(&driver);
-            era.fetch_add(1, Ordering::SeqCst);
-        }
-        load.await_more(200);
-    });
-    let stats = endpoint.stats();
-    assert!(stats.closed() > 0, "{stats}");
-    assert_at_rest(&stats);
+    trials::outlasts_kills(&mut server, &driver, &endpoint, |conn, number| Ok(ask(conn, number)?));
 }
 
 #[test]
@@ -93,26 +54,9 @@ fn patient_callers_wait_for_a_server_that_restarts_and_get_no_error_from_the_poo
     let _watchdog = watchdog();
     let Some(mut server) = servers::mariadb(&[]) else { return };
     let endpoint = endpoint(&server, |it| it.max_per_endpoint(4).fail_fast(false));
-    let cut_off = AtomicUsize::new(0);
-    let exchange = |number: usize| {
-        let mut conn = endpoint.get().unwrap();
-        if ask(&mut conn, number as i64).is_err() {
-            cut_off.fetch_add(1, Ordering::SeqCst);
-        }
-    };
-    under_load(exchange, |load| {
-        load.await_more(200);
-        server.kill();
-        eventually("it is probed", || endpoint.stats().connects_failed() > 0);
-        server.start_again();
-        load.await_more(200);
+    trials::patient_callers_outlast_restarts(&mut server, &endpoint, |conn, number| {
+        Ok(ask(conn, number)?)
     });
-    let stats = endpoint.stats();
-    // A connection that has failed its user is not lent to another: but for one that did so in the
-    // middle of an answer, perhaps, which shows at its next use.
-    let cut_off = cut_off.load(Ordering::SeqCst);
-    assert!(cut_off <= 2 * 4, "{cut_off} queries failed: {stats}");
-    assert_at_rest(&stats);
 }
 
 #[test]

@@ -3,26 +3,14 @@
 use std::time::Duration;
 
 use interop::postgres::Postgres;
-use interop::servers;
-use interop::support::{SOON, assert_balanced, eventually, watchdog};
+use interop::support::{SOON, eventually, watchdog};
+use interop::{servers, trials};
 use postgres::Config;
-use warmline::{CloseReason, Connector, Endpoint, Watch};
+use warmline::{CloseReason, Connector, Watch};
 
 use crate::{ask, endpoint, endpoint_with};
 
 const LIMIT: Duration = Duration::from_millis(2_500);
-
-/// Leaves six connections idle, one after the other, and waits until all have ended.
-fn idle_in_turn(endpoint: &Endpoint<Postgres>) {
-    let held: Vec<_> = (0..6).map(|_| endpoint.get().unwrap()).collect();
-    for mut conn in held {
-        ask(&mut conn, 1).unwrap(); // from here on its server counts, too
-        drop(conn);
-        // More than what would be a restart of the server, if half of them ended within it.
-        std::thread::sleep(LIMIT / 8);
-    }
-    eventually("all have ended", || endpoint.stats().idle() == 0);
-}
 
 #[test]
 fn the_time_out_of_a_server_is_learned_and_no_user_meets_it() {
@@ -30,23 +18,7 @@ fn the_time_out_of_a_server_is_learned_and_no_user_meets_it() {
     let settings = ["-c", "idle_session_timeout=2500ms"];
     let Some(server) = servers::postgres(&settings) else { return };
     let endpoint = endpoint(&server, |it| it);
-    assert_eq!(endpoint.stats().idle_limit(), None);
-    // On a machine that is busy with other things it hears of some too late, and waits for better.
-    let learned = loop {
-        idle_in_turn(&endpoint);
-        match endpoint.stats().idle_limit() {
-            Some(learned) if learned < LIMIT => break learned,
-            _ => {}
-        }
-    };
-    assert!(learned >= LIMIT / 2, "{learned:?}");
-    // From here on the pool closes them first.
-    let by_us = || endpoint.stats().closed_for(CloseReason::IdleTimeout);
-    let before = by_us();
-    while by_us() == before {
-        idle_in_turn(&endpoint);
-    }
-    assert_balanced(&endpoint.stats());
+    trials::learns_idle_limit(&endpoint, LIMIT, |conn, number| Ok(ask(conn, number)?));
 }
 
 #[test]
