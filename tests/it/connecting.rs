@@ -55,6 +55,7 @@ fn a_crowd_of_callers_is_served_while_others_wait_for_what_hangs() {
             assert_eq!(thread.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
         }
     });
+    pool.drain(Deadline::after(SOON)).unwrap();
     assert_empty(&pool.stats());
 }
 
