@@ -145,7 +145,7 @@ pub(crate) fn is_shortage(error: &(dyn StdError + 'static)) -> bool {
 pub(crate) struct Causes<'e>(pub(crate) &'e (dyn StdError + 'static));
 
 /// More causes than an error has whose causes do not go round in circles.
-pub(crate) const MOST_CAUSES: usize = 16;
+const MOST_CAUSES: usize = 16;
 /// Longer texts are cut, in bytes.
 const LONGEST: usize = 8 << 10;
 
@@ -163,7 +163,7 @@ impl fmt::Display for Causes<'_> {
 }
 
 /// What an error says, or its beginning, should there be no end to it.
-pub(crate) fn text_of(error: &dyn StdError) -> String {
+fn text_of(error: &dyn StdError) -> String {
     let mut text = Limited(String::new());
     let _is_cut = write!(text, "{error}").is_err();
     text.0

@@ -51,12 +51,12 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Builder<M: ManageConnection> {
     config: Config,
     max_size: u32,
-    pub(super) min_idle: Option<u32>,
+    min_idle: Option<u32>,
     connection_timeout: Duration,
-    pub(super) test_on_check_out: bool,
+    test_on_check_out: bool,
     customizer: Box<dyn CustomizeConnection<M::Connection, M::Error>>,
     error_handler: Option<Box<dyn HandleError<M::Error>>>,
-    pub(super) event_handler: Option<Arc<dyn HandleEvent>>,
+    event_handler: Option<Arc<dyn HandleEvent>>,
     watch: Option<Box<WatchOf<M::Connection>>>,
     driver: Option<Driver>,
 }
@@ -196,7 +196,7 @@ impl<M: ManageConnection> Builder<M> {
     pub fn build(self, manager: M) -> Result<Pool<M>, Error> {
         let (count, timeout) = (self.min_idle.unwrap_or(self.max_size), self.connection_timeout);
         let pool = self.make(manager)?;
-        pool.await_open(count as usize, timeout)?;
+        pool.endpoint.warm_all(count as usize, timeout)?;
         Ok(pool)
     }
 
@@ -227,31 +227,36 @@ impl<M: ManageConnection> Builder<M> {
         Ok(())
     }
 
-    fn make(mut self, manager: M) -> Result<Pool<M>, Error> {
+    fn make(self, manager: M) -> Result<Pool<M>, Error> {
         self.check()?;
         let max_size = self.max_size as usize;
-        let config = std::mem::take(&mut self.config);
         let connect_timeout = self.connection_timeout.max(CONNECTION_TIMEOUT);
-        let connect_timeout = config.connect_timeout.unwrap_or(connect_timeout);
-        let config = config
+        let connect_timeout = self.config.connect_timeout.unwrap_or(connect_timeout);
+        let config = self
+            .config
             .max_per_endpoint(max_size)
             .max_idle(max_size)
             .min_idle(self.min_idle.map_or(max_size, |least| least as usize))
             .checkout_timeout(self.connection_timeout)
             .connect_timeout(connect_timeout);
         let hooks = Hooks {
-            customizer: std::mem::replace(&mut self.customizer, Box::new(NopConnectionCustomizer)),
-            error_handler: self.error_handler.take(),
+            customizer: self.customizer,
+            error_handler: self.error_handler,
             event_handler: self.event_handler.clone(),
             test_on_check_out: self.test_on_check_out,
         };
-        let manager = Manager::new(manager).watched_by(self.watch.take());
+        let manager = Manager { manager, watch: self.watch };
         let builder = pool::Pool::builder(Hooked { manager, hooks }).config(config);
         let builder = match &self.driver {
             Some(driver) => builder.driver(driver),
             None => builder,
         };
-        Ok(Pool::of(builder.build()?.only()?, &self))
+        Ok(Pool {
+            endpoint: builder.build()?.only()?,
+            event_handler: self.event_handler,
+            min_idle: self.min_idle,
+            test_on_check_out: self.test_on_check_out,
+        })
     }
 }
 

@@ -67,7 +67,7 @@ impl<M: ManageConnection> Connector for Hooked<M> {
     type Conn = Kept<M::Connection>;
 
     fn open(&self, _: &One, _: &mut Opening) -> Result<Self::Conn, BoxError> {
-        let customized = self.manager.inner().connect().and_then(|mut conn| {
+        let customized = self.manager.manager.connect().and_then(|mut conn| {
             self.hooks.customizer.on_acquire(&mut conn)?;
             Ok(conn)
         });
@@ -90,7 +90,7 @@ impl<M: ManageConnection> Connector for Hooked<M> {
     }
 
     fn check(&self, kept: &mut Self::Conn, _: Deadline) -> Result<(), BoxError> {
-        self.manager.inner().is_valid(&mut kept.conn).map_err(|error| self.hear(error))
+        self.manager.manager.is_valid(&mut kept.conn).map_err(|error| self.hear(error))
     }
 
     fn close(&self, kept: Self::Conn, _: CloseReason) {

@@ -67,8 +67,8 @@ use crate::pool::Endpoint;
 /// # Ok::<(), io::Error>(())
 /// ```
 pub struct Manager<M: ManageConnection> {
-    manager: M,
-    watch: Option<Box<WatchOf<M::Connection>>>,
+    pub(super) manager: M,
+    pub(super) watch: Option<Box<WatchOf<M::Connection>>>,
 }
 
 /// Shows what there is to watch of a connection.
@@ -98,17 +98,6 @@ impl<M: ManageConnection> Manager<M> {
     ) -> Self {
         self.watch = Some(Box::new(watch));
         self
-    }
-
-    /// Its watch, from a box.
-    pub(super) fn watched_by(mut self, watch: Option<Box<WatchOf<M::Connection>>>) -> Self {
-        self.watch = watch;
-        self
-    }
-
-    /// The manager itself.
-    pub(super) const fn inner(&self) -> &M {
-        &self.manager
     }
 }
 

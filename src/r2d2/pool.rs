@@ -48,10 +48,10 @@ use crate::sync::Arc;
 /// # Ok::<(), r2d2::Error>(())
 /// ```
 pub struct Pool<M: ManageConnection> {
-    endpoint: Endpoint<Hooked<M>>,
-    event_handler: Option<Arc<dyn HandleEvent>>,
-    min_idle: Option<u32>,
-    test_on_check_out: bool,
+    pub(super) endpoint: Endpoint<Hooked<M>>,
+    pub(super) event_handler: Option<Arc<dyn HandleEvent>>,
+    pub(super) min_idle: Option<u32>,
+    pub(super) test_on_check_out: bool,
 }
 
 impl<M: ManageConnection> Pool<M> {
@@ -71,20 +71,6 @@ impl<M: ManageConnection> Pool<M> {
     /// Makes a pool with other settings.
     pub fn builder() -> Builder<M> {
         Builder::new()
-    }
-
-    pub(super) fn of(endpoint: Endpoint<Hooked<M>>, built: &Builder<M>) -> Self {
-        Self {
-            endpoint,
-            event_handler: built.event_handler.clone(),
-            min_idle: built.min_idle,
-            test_on_check_out: built.test_on_check_out,
-        }
-    }
-
-    /// Waits until so many connections are open.
-    pub(super) fn await_open(&self, count: usize, timeout: Duration) -> Result<(), Error> {
-        self.endpoint.warm_all(count, timeout)
     }
 
     /// Checks out a connection, waiting for one if need be.

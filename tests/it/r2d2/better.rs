@@ -22,6 +22,11 @@ fn tested(config: Config) -> Config {
     config.check_after(Duration::ZERO).check_interval(None)
 }
 
+/// Tests what was idle for a while, and nothing meanwhile.
+fn tested_late(config: Config) -> Config {
+    config.check_after(BRIEF).check_interval(None)
+}
+
 #[test]
 fn a_callers_deadline_holds_though_the_test_of_a_connection_hangs() {
     let _watchdog = watchdog();
@@ -191,8 +196,7 @@ fn a_connection_is_tested_at_every_checkout_for_who_wants_that() {
 fn a_connection_is_tested_once_it_was_idle_for_long_enough() {
     let _watchdog = watchdog();
     let script = Script::sound();
-    let builder = script.builder().max_size(1);
-    let builder = builder.configure(|config| config.check_after(BRIEF).check_interval(None));
+    let builder = script.builder().max_size(1).configure(tested_late);
     let pool = builder.build(script.clone()).unwrap();
     for count in 1..=3 {
         std::thread::sleep(2 * BRIEF);
@@ -205,8 +209,7 @@ fn a_connection_is_tested_once_it_was_idle_for_long_enough() {
 fn a_program_that_only_tries_now_and_then_gets_what_is_idle_once_it_is_tested() {
     let _watchdog = watchdog();
     let script = Script::sound();
-    let builder = script.builder().max_size(1);
-    let builder = builder.configure(|config| config.check_after(BRIEF).check_interval(None));
+    let builder = script.builder().max_size(1).configure(tested_late);
     let pool = builder.build(script.clone()).unwrap();
     for count in 1..=3 {
         std::thread::sleep(2 * BRIEF);
