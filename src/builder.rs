@@ -196,7 +196,7 @@ impl<C: Connector> Builder<C> {
     /// newcomer may be faster. Default: 2 ms. Zero: strictly first come, first served.
     ///
     /// Of an endpoint whose connections come back every few microseconds, one is handed over every
-    /// 0.1 ms, in the long run: each time threads have to be switched, and with more of that all would
+    /// 0.15 ms, in the long run: each time threads have to be switched, and with more of that all would
     /// be served later. (Not so with zero.) More means more throughput where connections are held for
     /// microseconds, and longer waits for some.
     pub fn fair_after(mut self, wait: Duration) -> Self {

@@ -10,9 +10,9 @@ use crate::core::slab::{Cut, Token};
 use crate::observe::CloseReason;
 
 /// Where newcomers could be faster, connections are handed over no more often than this, in the
-/// long run. Each time costs two switches of threads, which a newcomer does not need: so it is a
-/// tenth of a CPU, or less, that fairness may cost an endpoint.
-const HAND_OVER_PAUSE: Duration = Duration::from_micros(100);
+/// long run. Each time costs two switches of threads, which a newcomer does not need: so it is less
+/// than a tenth of a CPU that fairness may cost an endpoint.
+const HAND_OVER_PAUSE: Duration = Duration::from_micros(150);
 /// What comes back all at once, and may be gone for long, is handed over all the same: so many of
 /// those pauses may be owed.
 const MOST_OWED: u32 = 16;

@@ -123,7 +123,7 @@ impl Model {
             _ if self.is_over(conn.endpoint) => self.end(id, CloseReason::Surplus),
             Some(w) if self.is_turn(w, now) => {
                 let paid_until = self.paid_until.entry(conn.endpoint).or_default();
-                *paid_until = (*paid_until).max(now).plus(Duration::from_micros(100));
+                *paid_until = (*paid_until).max(now).plus(Duration::from_micros(150));
                 self.granted(w.mail, id);
             }
             Some(w) if w.is_request || !has_room => self.granted(w.mail, id),
@@ -135,7 +135,7 @@ impl Model {
     fn is_turn(&self, waiter: ModelWaiter, now: Stamp) -> bool {
         let is_strict = self.limits.fair_after == millis(0);
         let paid_until = self.paid_until.get(&waiter.endpoint).copied().unwrap_or_default();
-        let is_affordable = is_strict || paid_until < now.plus(Duration::from_micros(1_600));
+        let is_affordable = is_strict || paid_until < now.plus(Duration::from_micros(2_400));
         now.since(waiter.arrived) >= self.limits.fair_after && is_affordable
     }
 

@@ -77,9 +77,9 @@ fn of_what_comes_back_ever_faster_than_it_can_be_handed_over_newcomers_may_have_
     assert!(matches!(world.look(waiters[16]), Look::Waits), "it keeps its place");
     world.pass(1);
     held = newcomer;
-    for &waiter in &waiters[16..26] {
+    for &waiter in &waiters[16..23] {
         world.give_back(held);
-        held = world.granted(waiter); // ten for each millisecond
+        held = world.granted(waiter); // seven for each millisecond
     }
     world.give_back(held);
     world.take(A);

@@ -115,7 +115,7 @@ fn voluntary_switches() -> u64 {
 }
 
 pub(crate) fn run<C: Client>(server: &Server) {
-    let (rounds, length) = if is_quick() { (3, 150) } else { (15, 500) };
+    let (rounds, length) = if is_quick() { (3, 150) } else { (31, 500) };
     let length = Duration::from_millis(length);
     let address = server.address();
     let opens: [Open; 4] = [

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Sections: `postgres`, `redis`, `postgres_restarts` and `redis_restarts`. Together they take
-//! six minutes, or half of one with `WARMLINE_BENCH_QUICK=1`: fewer, shorter rounds, for smoke
+//! ten minutes, or half of one with `WARMLINE_BENCH_QUICK=1`: fewer, shorter rounds, for smoke
 //! tests and not for conclusions. What needs a server that is not installed is skipped, unless
 //! `WARMLINE_REQUIRE_SERVERS=1`. The servers share the machine with their callers.
 
