@@ -138,7 +138,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
-    /// Somebody waits for a proof: if it takes much longer than to connect, that is begun as well.
+    /// Somebody waits for a proof, or a settling: if it takes much longer than to connect, that is begun as well.
     pub(crate) fn be_patient(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
         let place = self.endpoints.at_mut(endpoint);
         if place.is_suspect || place.patient_until.is_some() {

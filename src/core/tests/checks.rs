@@ -227,6 +227,33 @@ fn where_idle_connections_do_not_answer_another_is_opened_before_all_were_asked(
     }
 }
 
+#[test]
+fn where_a_connection_is_not_settled_soon_another_is_opened_for_who_waits() {
+    for waits_first in [false, true] {
+        let limits = Limits { max_per_endpoint: 2, settle_timeout: millis(60_000), ..limits() };
+        let mut world = World::new(limits);
+        let [settling, other] = <[_; 2]>::try_from(world.open(A, 2)).unwrap();
+        if waits_first {
+            world.wait_within(A, millis(60_000));
+        }
+        world.settle(settling);
+        world.discard(other);
+        if !waits_first {
+            world.wait_within(A, millis(60_000));
+        }
+        assert!(world.connects.is_empty(), "it may well come back");
+        let began = world.now.mono;
+        while world.connects.is_empty() {
+            world.pass(1);
+            if world.core.timers.look_at <= world.now.mono {
+                world.reap();
+            }
+        }
+        let waited = world.now.mono.since(began);
+        assert!(waited <= millis(51), "{waited:?}");
+    }
+}
+
 fn await_hint(world: &mut World, waiter: Mail) {
     while !world.hints.contains(&waiter) {
         world.pass(1);
