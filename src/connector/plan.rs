@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::clock::Deadline;
 use crate::connector::{Socket, SocketOptions};
@@ -129,6 +130,8 @@ impl Plan {
 pub struct Opening {
     socket: Option<Socket>,
     deadline: Deadline,
+    /// How long it took to find the addresses, and to connect.
+    took: (Duration, Duration),
     is_wanted: Box<dyn Fn() -> bool + Send>,
 }
 
@@ -136,9 +139,10 @@ impl Opening {
     pub(crate) fn new(
         socket: Option<Socket>,
         deadline: Deadline,
+        took: (Duration, Duration),
         is_wanted: Box<dyn Fn() -> bool + Send>,
     ) -> Self {
-        Self { socket, deadline, is_wanted }
+        Self { socket, deadline, took, is_wanted }
     }
 
     /// The connected socket, in blocking mode, its time-outs set to what is left until the
@@ -156,6 +160,19 @@ impl Opening {
     #[must_use]
     pub const fn deadline(&self) -> Deadline {
         self.deadline
+    }
+
+    /// How long this attempt waited for the addresses of its name; zero if there was none, or they
+    /// were known.
+    #[must_use]
+    pub const fn resolve(&self) -> Duration {
+        self.took.0
+    }
+
+    /// How long it took to connect the socket that the plan asked for.
+    #[must_use]
+    pub const fn connect(&self) -> Duration {
+        self.took.1
     }
 
     /// False once nobody waits for this attempt any more: callers were served otherwise or gave up,

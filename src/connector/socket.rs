@@ -58,6 +58,8 @@ pub struct Socket {
     unanswered: bool,
     complete: bool,
     changed: Changed,
+    /// How long the system lets one read block.
+    read_timeout: Option<Duration>,
     /// The descriptor was lent: what was done through it is not known.
     borrowed: AtomicBool,
 }
@@ -79,6 +81,9 @@ macro_rules! either {
         }
     };
 }
+
+// Below the macro that it uses.
+mod deadlines;
 
 /// Which options its user has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,6 +129,7 @@ impl Socket {
             unanswered: false,
             complete: false,
             changed: Changed::default(),
+            read_timeout: None,
             borrowed: AtomicBool::new(false),
         }
     }
@@ -151,14 +157,16 @@ impl Socket {
         Self::new(Stream::Unix(stream)).with_timeouts(options)
     }
 
-    fn with_timeouts(self, options: &SocketOptions) -> io::Result<Self> {
+    fn with_timeouts(mut self, options: &SocketOptions) -> io::Result<Self> {
         self.sock_ref().set_read_timeout(options.read_timeout)?;
+        self.read_timeout = options.read_timeout;
         self.sock_ref().set_write_timeout(options.write_timeout)?;
         Ok(self)
     }
 
     /// Bounds reads and writes by `deadline`, as long as a connector opens, settles or checks.
-    pub(crate) fn limit_to(&self, deadline: Deadline) -> io::Result<()> {
+    pub(crate) fn limit_to(&mut self, deadline: Deadline) -> io::Result<()> {
+        self.read_timeout = None; // of no use for longer waits
         let left = deadline.remaining().max(Duration::from_millis(1));
         self.sock_ref().set_read_timeout(Some(left))?;
         self.sock_ref().set_write_timeout(Some(left))
@@ -230,8 +238,12 @@ impl Socket {
     ///
     /// A zero duration is refused; else what the system says.
     pub fn set_read_timeout(&mut self, timeout: impl Into<Option<Duration>>) -> io::Result<()> {
+        let timeout = timeout.into();
         self.changed.read_timeout = true;
-        either!(&self.stream, stream => stream.set_read_timeout(timeout.into()))
+        self.read_timeout = None; // whatever it is if this fails
+        either!(&self.stream, stream => stream.set_read_timeout(timeout))?;
+        self.read_timeout = timeout;
+        Ok(())
     }
 
     /// How long one write may block; `None`: for ever. Put back when the connection returns.
@@ -349,6 +361,7 @@ impl Socket {
         let changed = std::mem::take(&mut self.changed);
         if changed.read_timeout {
             self.sock_ref().set_read_timeout(options.read_timeout)?;
+            self.read_timeout = options.read_timeout;
         }
         if changed.write_timeout {
             self.sock_ref().set_write_timeout(options.write_timeout)?;

@@ -33,6 +33,8 @@ pub(crate) struct Attempt<C: Connector> {
     tie: Arc<Tie>,
     /// When a thread first took it up.
     began: Option<Stamp>,
+    /// How long it took to find the addresses, and to connect.
+    stages: (Duration, Duration),
     /// It waits for a thread: at its deadline the core takes it for lost, and need not be told.
     is_queued: bool,
 }
@@ -51,6 +53,7 @@ pub(crate) fn begin<C: Connector>(
         deadline: deadline.stamp(),
         tie,
         began: None,
+        stages: (Duration::ZERO, Duration::ZERO),
         is_queued: true,
     };
     match start {
@@ -86,6 +89,7 @@ impl<C: Connector> Attempt<C> {
         if let Some(home) = &self.home {
             home.shared.note_phase(self.token, Phase::Queue); // until the loop takes it up
         }
+        self.stages.0 = self.took();
         match outcome {
             Ok(addresses) => {
                 let with_port = |address: &SocketAddr| match address.port() {
@@ -181,11 +185,11 @@ impl<C: Connector> Attempt<C> {
     fn run_open(
         &self,
         home: &Arc<Home<C>>,
-        socket: Option<Socket>,
+        mut socket: Option<Socket>,
     ) -> Result<C::Conn, Arc<ConnectFailure>> {
         let shared = &home.shared;
         let deadline = Deadline::at(self.deadline);
-        if let Some(socket) = &socket {
+        if let Some(socket) = &mut socket {
             let duplicate = socket.limit_to(deadline).and_then(|()| socket.duplicate());
             let duplicate = duplicate.map_err(|error| self.failure(Phase::Open, error.into()))?;
             if !shared.shield(self.token, Phase::Open, duplicate) {
@@ -196,7 +200,7 @@ impl<C: Connector> Attempt<C> {
             let (home, token) = (Arc::clone(home), self.token);
             move || home.shared.is_wanted(token)
         });
-        let mut opening = Opening::new(socket, deadline, is_wanted);
+        let mut opening = Opening::new(socket, deadline, self.stages, is_wanted);
         let opened = shared.connector.open(&home.key, &mut opening);
         let mut conn = opened.map_err(|error| self.failure(Phase::Open, error))?;
         let options = home.plan.socket_options();
@@ -212,7 +216,8 @@ impl<C: Connector> Attempt<C> {
     fn open_plain(mut self, socket: Socket) {
         let Some(home) = &self.home else { return };
         let is_wanted = Box::new(|| true);
-        let mut opening = Opening::new(Some(socket), Deadline::at(self.deadline), is_wanted);
+        let deadline = Deadline::at(self.deadline);
+        let mut opening = Opening::new(Some(socket), deadline, self.stages, is_wanted);
         match home.shared.connector.open(&home.key, &mut opening) {
             Ok(conn) => self.succeed(conn),
             Err(error) => {
@@ -288,6 +293,7 @@ impl<C: Connector> Delivery for Attempt<C> {
 
     fn deliver(mut self: Box<Self>, outcome: Outcome) {
         let Some(home) = &self.home else { return };
+        self.stages.1 = self.took().saturating_sub(self.stages.0);
         match outcome {
             Outcome::Connected(socket) if home.shared.is_plain => self.open_plain(socket),
             Outcome::Connected(socket) => {

@@ -24,6 +24,22 @@ pub(crate) use {
     std::net::TcpStream,
 };
 
+/// What a socket is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    Readable,
+    Writable,
+    Either,
+}
+
+/// What a socket that was waited for is ready for. Neither: the time was over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ready {
+    /// There are bytes, or the end, or an error, which a read tells.
+    pub(crate) is_readable: bool,
+    pub(crate) is_writable: bool,
+}
+
 /// What a look at a receive buffer finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peek {

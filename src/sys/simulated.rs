@@ -1,7 +1,10 @@
 //! A platform that exists only in memory: `sim`.
 
+use std::io;
+use std::time::Duration;
+
 use crate::sim::os;
-use crate::sys::Peek;
+use crate::sys::{Peek, Ready, Until};
 
 pub(crate) use crate::sim::os::*;
 
@@ -13,4 +16,9 @@ pub(crate) fn peek(fd: BorrowedFd<'_>) -> Peek {
         Some((false, false)) => Peek::Nothing,
         None => Peek::Failed,
     }
+}
+
+/// Nothing that is simulated waits for a socket but by reading or writing.
+pub(crate) fn wait(_: BorrowedFd<'_>, _: Until, _: Duration) -> io::Result<Ready> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::sys::Peek;
+use crate::sys::{Peek, Ready, Until};
 
 pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 pub(crate) use std::os::unix::net::UnixStream;
@@ -67,6 +68,26 @@ pub(crate) fn receive_now(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usi
             received => return Ok(received.map(|(_, count)| count)?),
         }
     }
+}
+
+/// Waits until a socket is ready, for `timeout` at the most.
+pub(crate) fn wait(fd: BorrowedFd<'_>, until: Until, timeout: Duration) -> io::Result<Ready> {
+    let asked = match until {
+        Until::Readable => PollFlags::IN,
+        Until::Writable => PollFlags::OUT,
+        Until::Either => PollFlags::IN | PollFlags::OUT,
+    };
+    let mut polled = [PollFd::from_borrowed_fd(fd, asked)];
+    // What does not fit is as good as never.
+    let timeout = Timespec::try_from(timeout).ok();
+    match poll(&mut polled, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let [polled] = polled;
+    let seen = polled.revents();
+    let is_readable = seen.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
+    Ok(Ready { is_readable, is_writable: seen.contains(PollFlags::OUT) })
 }
 
 /// Has all calls that block on the socket return, through any of its descriptors.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use mio::Registry;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::sys::Peek;
+use crate::sys::{Peek, Ready, Until};
 
 pub(crate) use std::os::windows::io::{
     AsSocket as AsFd, BorrowedSocket as BorrowedFd, OwnedSocket as OwnedFd, RawSocket as RawFd,
@@ -49,12 +49,38 @@ pub(crate) fn peek(fd: BorrowedFd<'_>) -> Peek {
     }
 }
 
-/// Nothing is sent to what is not watched.
-pub(crate) fn send_now(_: BorrowedFd<'_>, _: &[u8]) -> io::Result<usize> {
-    Err(io::ErrorKind::Unsupported.into())
+/// Sends what there is room for, and says how much.
+///
+/// No flag asks for that here: a little at a time, and only where there is room for some.
+pub(crate) fn send_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    const LITTLE: usize = 16 * 1024;
+    if !wait(fd, Until::Writable, Duration::ZERO)?.is_writable {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    Ok(send(fd, bytes.get(..LITTLE).unwrap_or(bytes), SendFlags::empty())?)
 }
 
-/// See [`send_now`].
+/// Waits until a socket is ready, for `timeout` at the most.
+pub(crate) fn wait(fd: BorrowedFd<'_>, until: Until, timeout: Duration) -> io::Result<Ready> {
+    let asked = match until {
+        Until::Readable => PollFlags::IN,
+        Until::Writable => PollFlags::OUT,
+        Until::Either => PollFlags::IN | PollFlags::OUT,
+    };
+    let mut polled = [PollFd::from_borrowed_fd(fd, asked)];
+    // What does not fit is as good as never.
+    let timeout = Timespec::try_from(timeout).ok();
+    match poll(&mut polled, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let [polled] = polled;
+    let seen = polled.revents();
+    let is_readable = seen.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
+    Ok(Ready { is_readable, is_writable: seen.contains(PollFlags::OUT) })
+}
+
+/// Nothing is received from what is not watched.
 pub(crate) fn receive_now(_: BorrowedFd<'_>, _: &mut [u8]) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -96,3 +96,62 @@ fn changed_time_outs_are_put_back() {
     assert_eq!(socket.sock_ref().write_timeout().unwrap(), expected);
     assert!(socket.set_read_timeout(Duration::ZERO).is_err());
 }
+
+#[test]
+fn a_read_by_a_deadline_outlasts_the_sockets_own_time_out_and_ends_at_the_deadline() {
+    for own in [Some(Duration::from_millis(1)), Some(Duration::from_secs(60)), None] {
+        let (mut socket, mut peer) = pair();
+        socket.set_read_timeout(own).unwrap();
+        let speaks = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            peer.write_all(b"late").unwrap();
+            peer
+        });
+        let by = Deadline::after(Duration::from_secs(20));
+        assert_eq!(socket.read_by(&mut [0; 8], by).unwrap(), 4, "{own:?}");
+        assert_eq!(socket.ended(), None, "that its own time-out was over is no event");
+        let peer = speaks.join().unwrap();
+        let by = Deadline::after(Duration::from_millis(20));
+        let error = socket.read_by(&mut [0; 8], by).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{own:?}");
+        assert_eq!(socket.ended(), Some(Ended::Error(io::ErrorKind::TimedOut)));
+        drop(peer);
+    }
+}
+
+#[test]
+fn a_write_by_a_deadline_ends_there_when_the_peer_reads_nothing() {
+    let (mut socket, _peer) = pair();
+    let by = Deadline::after(Duration::from_millis(20));
+    let (bytes, mut written) = (vec![0; 64 * 1024], 0);
+    let error = loop {
+        match socket.write_by(&bytes, by) {
+            Ok(count) => written += count as u64,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert_eq!((socket.bytes_written(), written > 0), (written, true));
+}
+
+#[test]
+fn a_long_write_stops_when_the_peer_says_something() {
+    let (mut socket, mut peer) = pair();
+    let by = Deadline::after(Duration::from_secs(20));
+    assert_eq!(socket.write_unless_answered(b"begin", by).unwrap(), Some(5));
+    peer.write_all(b"enough").unwrap();
+    assert_eq!(socket.write_unless_answered(b"more", by).unwrap(), None);
+    assert_eq!(socket.bytes_written(), 5);
+    drop(peer);
+    socket.read_exact(&mut [0; 6]).unwrap();
+    assert_eq!(socket.write_unless_answered(b"more", by).unwrap(), None, "a hang-up is heard, too");
+}
+
+#[test]
+fn to_wait_for_bytes_in_vain_does_a_connection_no_harm() {
+    let (mut socket, mut peer) = pair();
+    assert!(!socket.wait_readable(Deadline::after(Duration::from_millis(5))).unwrap());
+    assert_eq!(judge(&mut socket), Judgement::Clean);
+    peer.write_all(b"x").unwrap();
+    assert!(socket.wait_readable(Deadline::after(Duration::from_secs(20))).unwrap());
+}
