@@ -304,6 +304,10 @@ pub mod r2d2;
 #[cfg(feature = "serde")]
 mod serde;
 
+// 9
+#[cfg(feature = "http")]
+pub mod http;
+
 pub use crate::builder::Builder;
 pub use crate::clock::{Deadline, Stamp};
 pub use crate::config::{Config, EndpointLimits, Reuse};

@@ -1,0 +1,294 @@
+//! One request on its way: through redirects, and past connections that have died.
+
+use std::time::Duration;
+
+use ::http::header::{self, HeaderMap};
+use ::http::{Method, Request, Response, Uri};
+
+use crate::clock::{self, Stamp};
+use crate::guard::PooledConn;
+use crate::http::body::{Body, Reading, Upgraded};
+use crate::http::buffer::Written;
+use crate::http::client::Client;
+use crate::http::connector::OriginConnector;
+use crate::http::content::Content;
+use crate::http::error::{Error, ErrorKind, Stage};
+use crate::http::exchange::{Answer, Broken, Cause, Exchange, Sending, Times};
+use crate::http::origin::{Origin, Site};
+use crate::http::proto::{self, Framing, Unfit, has_token};
+use crate::http::redirect::{self, Course};
+use crate::http::request::Options;
+use crate::http::trace::{Event, Tracer};
+use crate::http::upload::Upload;
+use crate::pool::Endpoint;
+
+/// Bodies that are no longer go with the head, in one write.
+const SHORT: usize = 16 * 1024;
+/// A request is sent again so often at the most.
+const MOST_REPEATS: u32 = 5;
+/// After so many connections that had died, the others of that age are not tried.
+const EVICT_AFTER: u32 = 2;
+/// The body of a redirect is read up to here, so that its connection can be used for what follows.
+const MOST_OF_REDIRECT: u64 = 64 * 1024;
+const REDIRECT_TIME: Duration = Duration::from_millis(50);
+
+/// One request on its way.
+pub(super) struct Run<'r, 'b> {
+    pub(super) client: &'r Client,
+    pub(super) options: &'r Options,
+    pub(super) times: Times,
+    pub(super) tracer: &'r Tracer,
+    pub(super) upload: Upload<'b>,
+}
+
+impl Run<'_, '_> {
+    /// Sends the request, and goes where it is sent.
+    #[track_caller]
+    pub(super) fn follow(&mut self, mut request: Request<()>) -> Result<Response<Body>, Error> {
+        let settings = &self.client.settings;
+        for (name, value) in &settings.headers {
+            if !request.headers().contains_key(name) {
+                request.headers_mut().append(name, value.clone());
+            }
+        }
+        let most = self.options.redirects.unwrap_or(settings.max_redirects);
+        if most == 0 {
+            return self.once(request);
+        }
+        for _ in 0..=most {
+            let (method, uri) = (request.method().clone(), request.uri().clone());
+            let headers = request.headers().clone();
+            let mut response = self.once(request)?;
+            let Some((course, target)) = self.next_place(&response, &method, &uri)? else {
+                return Ok(response);
+            };
+            if let Some(reading) = response.body_mut().reading_mut() {
+                reading.read_out(MOST_OF_REDIRECT, REDIRECT_TIME);
+            }
+            let status = response.status();
+            self.tracer.tell(|at| Event::Redirected { at, status });
+            request = self.redirected((method, uri, headers), course, target);
+        }
+        let what = format!("the server has redirected the request more than {most} times");
+        Err(Error::new(ErrorKind::Redirect, what))
+    }
+
+    /// Where an answer sends the request, if it does, and it can go there.
+    fn next_place(
+        &self,
+        response: &Response<Body>,
+        method: &Method,
+        uri: &Uri,
+    ) -> Result<Option<(Course, Uri)>, Error> {
+        let Some(course) = redirect::course(response.status(), method) else { return Ok(None) };
+        let Some(location) = response.headers().get(header::LOCATION) else { return Ok(None) };
+        // What was read away cannot be sent again: its sender decides.
+        if course == Course::Same && !self.upload.is_replayable() {
+            return Ok(None);
+        }
+        let target = location.to_str().ok().and_then(|text| redirect::target(uri, text));
+        let Some(target) = target else {
+            return Err(Error::new(ErrorKind::Redirect, "the server redirects to nowhere"));
+        };
+        Ok(Some((course, target)))
+    }
+
+    fn redirected(
+        &mut self,
+        (method, from, mut headers): (Method, Uri, HeaderMap),
+        course: Course,
+        target: Uri,
+    ) -> Request<()> {
+        redirect::strip(&mut headers, &from, &target, course);
+        let method = match course {
+            Course::Get if method != Method::HEAD => Method::GET,
+            _ => method,
+        };
+        if course == Course::Get {
+            self.upload = Upload::empty();
+        }
+        let mut request = Request::new(());
+        (*request.method_mut(), *request.uri_mut()) = (method, target);
+        *request.headers_mut() = headers;
+        request
+    }
+
+    /// Sends the request to the place that its URL names.
+    #[track_caller]
+    fn once(&mut self, request: Request<()>) -> Result<Response<Body>, Error> {
+        let endpoint = self.endpoint(request.uri())?;
+        let is_replayable = self.is_replayable(&request);
+        let awaits_go_on = has_token(request.headers(), &header::EXPECT, "100-continue");
+        let mut written = Written::new();
+        let awaiting = proto::write_head(request, self.upload.size(), &mut written.0);
+        let mut awaiting = awaiting.map_err(|fault| Error::request(fault.to_string()))?;
+        let short = self.upload.bytes().filter(|bytes| !awaits_go_on && bytes.len() <= SHORT);
+        written.0.extend_from_slice(short.unwrap_or_default());
+        let is_joined = short.is_some();
+        let mut repeats = 0;
+        loop {
+            let mut conn = self.checkout(&endpoint)?;
+            let happened = PooledConn::exchange(&mut conn);
+            let is_reused = happened.is_reused() || happened.was_idle();
+            let broken = if is_reused && !is_replayable && conn.socket.probe().is_some() {
+                // Who could not be repeated has had a last look.
+                Broken { cause: Cause::Ended, stage: Stage::Write }
+            } else {
+                let upload = (!is_joined).then_some(&mut self.upload);
+                let sending = Sending { first: &written.0, upload, awaits_go_on };
+                let socket = &mut conn.socket;
+                let mut exchange = Exchange::new(socket, &mut awaiting, &self.times, self.tracer);
+                exchange.may_be_farewell = is_reused && is_replayable;
+                match exchange.run(sending) {
+                    Ok(answer) => return self.answered(answer, conn, &endpoint, is_reused),
+                    Err(broken) => broken,
+                }
+            };
+            let (written, read) = (conn.socket.bytes_written(), conn.socket.bytes_read());
+            PooledConn::discard(conn);
+            self.tracer.tell(|at| Event::Closed { at, reason: Unfit::Failed });
+            let is_stale = is_reused && broken.cause.is_hang_up(read == 0);
+            // Of what was not written the server knows nothing.
+            let is_safe = match written {
+                0 => self.upload.is_whole(),
+                _ => is_replayable && self.upload.is_replayable(),
+            };
+            let has_time = self.times.total.is_none_or(|total| !total.has_passed());
+            if !(is_stale && is_safe && has_time && repeats < MOST_REPEATS) {
+                let error = if is_stale { stale(broken.stage) } else { self.error_of(broken) };
+                return Err(error.to(endpoint.key()));
+            }
+            repeats += 1;
+            if repeats == EVICT_AFTER {
+                endpoint.evict(); // they are of one age
+            }
+            self.tracer.tell(|at| Event::Repeated { at });
+        }
+    }
+
+    fn endpoint(&self, uri: &Uri) -> Result<Endpoint<OriginConnector>, Error> {
+        #[cfg(unix)]
+        if let Some(path) = &self.options.unix {
+            let origin = Origin::unix(path.clone());
+            return self.client.pool().endpoint(&origin).map_err(Error::from_pool);
+        }
+        let site = Site::of(uri).map_err(Error::from_pool)?;
+        self.client.pool().endpoint(&site).map_err(Error::from_pool)
+    }
+
+    /// It does no harm when the server sees it twice.
+    fn is_replayable(&self, request: &Request<()>) -> bool {
+        let by_method = match *request.method() {
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE => true,
+            Method::PUT | Method::DELETE => self.client.settings.replays_puts,
+            _ => false,
+        };
+        let has_key = || {
+            let headers = request.headers();
+            headers.contains_key("idempotency-key") || headers.contains_key("x-idempotency-key")
+        };
+        self.options.is_replayable.unwrap_or_else(|| by_method || has_key())
+    }
+
+    #[track_caller]
+    fn checkout(
+        &self,
+        endpoint: &Endpoint<OriginConnector>,
+    ) -> Result<PooledConn<OriginConnector>, Error> {
+        self.tracer.tell(|at| Event::Queued { at });
+        let began = if self.tracer.is_on() { clock::mono() } else { Stamp::ZERO };
+        let conn = match self.times.total {
+            None => endpoint.get(),
+            Some(total) => {
+                let left = total.remaining();
+                if left.is_zero() {
+                    return Err(Error::timeout(Stage::Checkout, left).to(endpoint.key()));
+                }
+                endpoint.get_timeout(left.min(endpoint.checkout_timeout()))
+            }
+        };
+        let mut conn = conn.map_err(Error::from_pool)?;
+        if self.tracer.is_on() {
+            let happened = PooledConn::exchange(&mut conn);
+            let (is_reused, idle_for) = (happened.is_reused(), happened.idle_for());
+            if !is_reused {
+                let (resolve, connect) = (conn.resolve, conn.connect);
+                self.tracer.tell(|at| Event::Resolved { at, took: resolve });
+                self.tracer.tell(|at| Event::Connected { at, took: connect });
+            }
+            self.tracer.tell(|at| {
+                let waited = at.since(began);
+                Event::GotConnection { at, waited, is_reused, idle_for }
+            });
+        }
+        Ok(conn)
+    }
+
+    /// There is an answer: its body begins.
+    fn answered(
+        &self,
+        answer: Answer,
+        mut conn: PooledConn<OriginConnector>,
+        endpoint: &Endpoint<OriginConnector>,
+        is_reused: bool,
+    ) -> Result<Response<Body>, Error> {
+        let Answer { head, buffer, is_sent } = answer;
+        if let Some(seconds) = head.told.idle.filter(|_| conn.told_idle != head.told.idle) {
+            conn.told_idle = head.told.idle;
+            endpoint.note_idle_limit(Duration::from_secs(seconds.into()));
+        }
+        let unfit = head.unfit.or_else(|| (!is_sent).then_some(Unfit::UnfinishedRequest));
+        if head.framing == Framing::Tunnel {
+            let conn = PooledConn::detach(conn);
+            self.tracer.tell(|at| Event::Closed { at, reason: Unfit::Upgraded });
+            let upgraded = Upgraded::new(conn, buffer, self.times.read).map_err(|error| {
+                let what = "the connection failed after it was upgraded";
+                Error::new(ErrorKind::Broken, what).because(error).to(endpoint.key())
+            })?;
+            return Ok(head.response.map(|()| Body::tunnel(upgraded, is_reused)));
+        }
+        let content = Content::new(head.framing, buffer);
+        let is_empty = content.is_done();
+        let mut reading = Reading::new(conn, content, unfit, self.times, self.tracer.clone());
+        let body = if is_empty {
+            reading.finish();
+            Body::empty(is_reused)
+        } else {
+            let most = self.options.max_body.or(self.client.settings.max_body);
+            Body::reading(reading, most, is_reused)
+        };
+        Ok(head.response.map(|()| body))
+    }
+
+    fn error_of(&self, broken: Broken) -> Error {
+        let Broken { cause, stage } = broken;
+        if cause.is_time_out() {
+            let waited = match stage {
+                Stage::Write => self.times.write,
+                _ => self.times.head,
+            };
+            return Error::timeout(stage, waited);
+        }
+        let error = match cause {
+            Cause::Io(error) => {
+                Error::new(ErrorKind::Broken, "the connection failed").because(error)
+            }
+            Cause::Ended | Cause::Farewell => {
+                Error::new(ErrorKind::Broken, "the connection ended before there was an answer")
+            }
+            Cause::Fault(fault) => {
+                Error::new(ErrorKind::Protocol, "the answer makes no sense").because(fault)
+            }
+            Cause::TooLong => Error::new(ErrorKind::TooLong, "the head of the answer is too long"),
+            Cause::Upload(error) => {
+                Error::new(ErrorKind::Upload, "the body could not be read").because(error)
+            }
+        };
+        error.at(stage)
+    }
+}
+
+fn stale(stage: Stage) -> Error {
+    let what = "the server had closed the connection before it answered";
+    Error::new(ErrorKind::Stale, what).at(stage)
+}
