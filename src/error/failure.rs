@@ -144,15 +144,18 @@ pub(crate) fn is_shortage(error: &(dyn StdError + 'static)) -> bool {
 /// An error, and what its causes add: many say no more than "db error", and leave the rest to those.
 pub(crate) struct Causes<'e>(pub(crate) &'e (dyn StdError + 'static));
 
-/// More causes than an error has whose causes do not go round in circles.
-const MOST_CAUSES: usize = 16;
 /// Longer texts are cut, in bytes.
 const LONGEST: usize = 8 << 10;
+
+impl Causes<'_> {
+    /// More causes than an error has whose causes do not go round in circles.
+    pub(crate) const MOST: usize = 16;
+}
 
 impl fmt::Display for Causes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut said = text_of(self.0);
-        for cause in successors(self.0.source(), |&cause| cause.source()).take(MOST_CAUSES) {
+        for cause in successors(self.0.source(), |&cause| cause.source()).take(Self::MOST) {
             let text = text_of(cause);
             if !said.contains(&text) {
                 said = said + ": " + &text;

@@ -8,7 +8,7 @@ use ::r2d2::ManageConnection;
 
 use crate::clock::Deadline;
 use crate::connector::{Connector, Look, Opening, Watch};
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Causes, Error};
 use crate::key::One;
 use crate::pool::Endpoint;
 
@@ -175,12 +175,9 @@ impl<M: ManageConnection> fmt::Debug for Manager<M> {
     }
 }
 
-/// More causes than an error has that does not go round in circles.
-const MOST_CAUSES: usize = 16;
-
 /// An error that may be sent to other threads, with the words of one that may not, and its causes.
 pub(super) fn sendable(error: &(dyn StdError + 'static)) -> BoxError {
-    up_to(MOST_CAUSES, error)
+    up_to(Causes::MOST, error)
 }
 
 fn up_to(most: usize, error: &(dyn StdError + 'static)) -> BoxError {

@@ -87,7 +87,7 @@ fn a_pool_of_connections_that_cannot_be_shared_can_itself() {
     let _watchdog = watchdog();
     handle::<Pool<Unshared>>();
     handle::<Endpoint<Unshared>>();
-    // And no more than that: see the cases of `tests/interop`.
+    // And no more than that: see the cases of `tests/compile`.
     send::<PooledConn<Unshared>>();
     sync::<Request<Unshared>>();
     let endpoint = Endpoint::of(Unshared).unwrap();

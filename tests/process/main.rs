@@ -15,7 +15,7 @@ mod ports;
 mod shortages;
 mod sizes;
 mod stalls;
-#[expect(dead_code, reason = "shared with the other test binary")]
+#[expect(dead_code, unused_imports, reason = "shared with the other test binary")]
 #[path = "../it/support/mod.rs"]
 mod support;
 mod threads;

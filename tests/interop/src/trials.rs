@@ -1,13 +1,20 @@
-//! What the connections of every database are put through, whatever its client.
+//! What the connections of every server are put through, whatever its client.
+
+mod refusals;
+
+pub use self::refusals::{
+    Attempts, assert_refused, is_quoted_when_full, is_said_to_be_down, is_told_what_is_missing,
+    keeps_deadlines, leaves_clients_behind, pauses_between_attempts, refuses_a_password,
+};
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use warmline::{BoxError, CloseReason, Connector, Driver, Endpoint, One, PooledConn};
+use warmline::{BoxError, CloseReason, Connector, Driver, Endpoint, PooledConn};
 
 use crate::servers::Server;
-use crate::support::{assert_at_rest, assert_balanced, await_loop, eventually, under_load};
+use crate::support::{SOON, assert_at_rest, assert_balanced, await_loop, eventually, under_load};
 
 /// One small exchange, whose answer must be nobody else's.
 pub trait Ask<C: Connector>: Fn(&mut PooledConn<C>, i64) -> Result<(), BoxError> + Sync {}
@@ -23,7 +30,7 @@ impl<C: Connector, F> Ask<C> for F where
 /// # Panics
 ///
 /// If it is not so.
-pub fn outlasts_kills<C: Connector<Key = One>>(
+pub fn outlasts_kills<C: Connector>(
     server: &mut Server,
     driver: &Driver,
     endpoint: &Endpoint<C>,
@@ -73,7 +80,7 @@ pub fn outlasts_kills<C: Connector<Key = One>>(
 /// # Panics
 ///
 /// If it is not so.
-pub fn patient_callers_outlast_restarts<C: Connector<Key = One>>(
+pub fn patient_callers_outlast_restarts<C: Connector>(
     server: &mut Server,
     endpoint: &Endpoint<C>,
     ask: impl Ask<C>,
@@ -102,17 +109,79 @@ pub fn patient_callers_outlast_restarts<C: Connector<Key = One>>(
     assert_at_rest(&stats);
 }
 
+/// The same where only what was in flight may fail: whatever died is noticed before the next has it.
+/// The endpoint's pool is to be served by the driver.
+///
+/// # Panics
+///
+/// If it is not so.
+pub fn only_what_was_in_flight_fails<C: Connector>(
+    server: &mut Server,
+    driver: &Driver,
+    endpoint: &Endpoint<C>,
+    ask: impl Ask<C>,
+) {
+    const KILLS: usize = 3;
+    // Odd from when the server is killed until the pool has heard of all that died.
+    let (era, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let exchange = |number: usize| {
+        let before = era.load(Ordering::SeqCst);
+        let mut conn = endpoint.get().expect("a patient caller waits the outage out");
+        let Err(error) = ask(&mut conn, number as i64) else { return };
+        let after = era.load(Ordering::SeqCst);
+        assert!(before % 2 == 1 || before != after, "the server was up: {error}");
+        failed.fetch_add(1, Ordering::SeqCst);
+    };
+    under_load(exchange, |load| {
+        for _ in 0..KILLS {
+            load.await_more(200);
+            era.fetch_add(1, Ordering::SeqCst);
+            server.kill();
+            eventually("all of them wait", || endpoint.stats().waiting() == 8);
+            server.start_again();
+            load.await_begun();
+            await_loop(driver);
+            era.fetch_add(1, Ordering::SeqCst);
+        }
+        load.await_more(200);
+    });
+    let failed = failed.load(Ordering::SeqCst);
+    assert!(failed <= KILLS * 4, "one for each connection and outage at the most: {failed}");
+    assert_at_rest(&endpoint.stats());
+}
+
+/// A thread panics with the only connection, after this exchange: that connection ends, so that
+/// nobody finds what was left on it, and its room is free.
+///
+/// # Panics
+///
+/// If it is not so.
+pub fn a_panic_ends_its_connection<C: Connector>(
+    endpoint: &Endpoint<C>,
+    exchange: impl FnOnce(&mut PooledConn<C>) + Send,
+) {
+    let panics = || {
+        let mut conn = endpoint.get_timeout(SOON).expect("it is up");
+        exchange(&mut conn);
+        panic!("as this trial wants it");
+    };
+    let panicked = thread::scope(|scope| scope.spawn(panics).join().map(drop).is_err());
+    assert!(panicked);
+    let conn = endpoint.get_timeout(SOON).expect("there is room");
+    assert!(!PooledConn::is_reused(&conn));
+    drop(conn);
+    let stats = endpoint.stats();
+    assert_eq!((stats.closed_for(CloseReason::Panicked), stats.closed()), (1, 1), "{stats}");
+    assert_balanced(&stats);
+}
+
 /// The server closes what is idle for so long: that is learned, and from then on the pool is first.
 /// No user meets an error.
 ///
 /// # Panics
 ///
 /// If it is not so.
-pub fn learns_idle_limit<C: Connector<Key = One>>(
-    endpoint: &Endpoint<C>,
-    limit: Duration,
-    ask: impl Ask<C>,
-) {
+pub fn learns_idle_limit<C: Connector>(endpoint: &Endpoint<C>, limit: Duration, ask: impl Ask<C>) {
     assert_eq!(endpoint.stats().idle_limit(), None);
     // Leaves six connections idle, one after the other, and waits until all have ended.
     let idle_in_turn = || {

@@ -1,20 +1,17 @@
 //! Other crates' r2d2 managers, as they are, in warmline's pool.
-#![expect(clippy::disallowed_methods, reason = "tests start threads, wait and read the time")]
 
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use diesel::prelude::*;
 use interop::servers::{self, PASSWORD, Server};
-use interop::support::{SOON, assert_at_rest, assert_empty, eventually, under_load, watchdog};
+use interop::support::{SOON, assert_at_rest, eventually, watchdog};
+use interop::trials::{self, Attempts};
 use mysql::prelude::Queryable;
 use postgres::NoTls;
 use r2d2_postgres::PostgresConnectionManager;
 use r2d2_sqlite::SqliteConnectionManager;
 use warmline::r2d2::{self, Builder, ManageConnection, Pool};
-use warmline::{CloseReason, Connected, Connecting, ErrorKind, Observer, Watch};
+use warmline::{CloseReason, Endpoint, Watch};
 
 type Postgres = PostgresConnectionManager<NoTls>;
 
@@ -125,52 +122,31 @@ fn what_a_manager_opens_is_watched_if_its_client_tells_the_descriptor() {
     assert_eq!(pool.get().unwrap().query_first("SELECT 8").unwrap(), Some(8));
 }
 
-/// Threads that ask on, while the server is killed and comes back: the pool has no error for them,
-/// and once it is back and what was dead is used up, the server has none either.
-fn outlasts_a_restart<M: ManageConnection>(
-    mut server: Server,
-    manager: M,
-    ask: impl Fn(&mut M::Connection) -> bool + Sync,
-) {
-    let pool = built(manager, |it| it.max_size(4));
-    let failed = AtomicUsize::new(0);
-    let exchange = |_| {
-        let mut conn = pool.get().expect("patient callers meet no error");
-        if !ask(&mut conn) {
-            failed.fetch_add(1, Ordering::SeqCst);
-        }
-    };
-    under_load(exchange, |load| {
-        for _ in 0..3 {
-            load.await_more(200);
-            server.kill();
-            eventually("nobody is served", || pool.stats().waiting() >= 4);
-            server.start_again();
-            load.await_more(100);
-        }
-        load.await_begun();
-        let before = failed.load(Ordering::SeqCst);
-        load.await_more(200);
-        assert_eq!(failed.load(Ordering::SeqCst), before, "what is dead was used up");
-    });
-    assert!(failed.load(Ordering::SeqCst) > 0, "some were asked as it died");
-    assert_at_rest(&pool.stats());
+/// An endpoint for callers who wait an outage out, as those of r2d2's names do.
+fn patient<M: ManageConnection>(manager: M) -> Endpoint<r2d2::Manager<M>> {
+    let builder = warmline::Pool::builder(r2d2::Manager::new(manager)).fail_fast(false);
+    let builder = builder.max_per_endpoint(4).checkout_timeout(SOON);
+    builder.build().unwrap().only().unwrap()
 }
 
 #[test]
 fn callers_outlast_a_postgresql_that_restarts() {
     let _watchdog = watchdog();
-    let Some(server) = servers::postgres(&[]) else { return };
-    let manager = postgres(&server, "");
-    outlasts_a_restart(server, manager, |client| client.simple_query("SELECT 1").is_ok());
+    let Some(mut server) = servers::postgres(&[]) else { return };
+    let endpoint = patient(postgres(&server, ""));
+    trials::patient_callers_outlast_restarts(&mut server, &endpoint, |client, _| {
+        Ok(client.simple_query("SELECT 1").map(drop)?)
+    });
 }
 
 #[test]
 fn callers_outlast_a_redis_that_restarts() {
     let _watchdog = watchdog();
-    let Some(server) = servers::redis(&[]) else { return };
-    let manager = redis(&server, "");
-    outlasts_a_restart(server, manager, |conn| redis::cmd("PING").exec(conn).is_ok());
+    let Some(mut server) = servers::redis(&[]) else { return };
+    let endpoint = patient(redis(&server, ""));
+    trials::patient_callers_outlast_restarts(&mut server, &endpoint, |conn, _| {
+        Ok(redis::cmd("PING").exec(conn)?)
+    });
 }
 
 #[test]
@@ -201,43 +177,13 @@ fn server_side(server: &Server) -> postgres::Client {
     client
 }
 
-/// Counts attempts.
-struct Attempts(Arc<AtomicUsize>);
-
-impl Observer for Attempts {
-    fn connecting(&self, _: &Connecting) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-    fn connected(&self, _: &Connected) {
-        panic!("with that password?");
-    }
-}
-
 /// Callers who insist are told what the server says, fast, and it is asked at most once in 50 ms.
 fn refuses<M: ManageConnection>(manager: M, words: &str, secret: &str) {
-    let attempts = Arc::new(AtomicUsize::new(0));
+    let attempts = Attempts::default();
     let builder = warmline::Pool::builder(r2d2::Manager::new(manager));
-    let pool = builder.observer(Attempts(Arc::clone(&attempts))).build().unwrap();
-    let endpoint = pool.only().unwrap();
-    let began = std::time::Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                while began.elapsed() < Duration::from_millis(600) {
-                    let error = endpoint.get().map(drop).expect_err("it is the wrong password");
-                    assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
-                    for said in [error.to_string(), format!("{error:#}"), format!("{error:?}")] {
-                        assert!(said.contains(words) && !said.contains(secret), "{said}");
-                    }
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-            });
-        }
-    });
-    let steps = began.elapsed().as_millis() as usize / 50;
-    let made = attempts.load(Ordering::SeqCst);
-    assert!(made <= 8 + 1 + steps, "{made} attempts in {steps} steps");
-    assert_empty(&endpoint.stats());
+    let endpoint = builder.observer(attempts.clone()).build().unwrap().only().unwrap();
+    trials::refuses_a_password(&endpoint, secret, words);
+    trials::pauses_between_attempts(&endpoint, || attempts.count());
 }
 
 #[test]

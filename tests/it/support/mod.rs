@@ -9,16 +9,21 @@ pub(crate) mod programs;
 pub(crate) mod quoting;
 pub(crate) mod resolver;
 pub(crate) mod server;
+#[expect(dead_code, unreachable_pub, reason = "shared with tests/interop, which has use for more")]
+#[path = "../../support/mod.rs"]
+mod shared;
+
+pub(crate) use self::shared::{
+    SOON, assert_balanced, assert_empty, await_loop, eventually, say, watchdog,
+};
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, bounded};
 use parking_lot::Mutex;
 use warmline::{
-    Builder, CloseReason, Closed, Connected, Connector, Driver, Endpoint, Observer, Pool,
-    PooledConn, Stats, TcpConnector,
+    Builder, CloseReason, Closed, Connected, Connector, Endpoint, Observer, Pool, PooledConn,
+    TcpConnector,
 };
 
 /// Tests that are run twice: with idle connections watched as this system does it best, and by the
@@ -35,37 +40,6 @@ macro_rules! both_ways {
 }
 pub(crate) use both_ways;
 
-/// Long enough for anything that is to happen soon, on a machine that is busy with other things.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
-
-/// Polls until `condition` holds. For counts that other threads change.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < SOON, "{what}: not within {SOON:?}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Ends the process, with the name of the test, if the test has not ended within a minute.
-#[must_use = "it watches until it is dropped"]
-pub(crate) fn watchdog() -> crossbeam_channel::Sender<()> {
-    let (alive, ended) = bounded(0);
-    let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    std::thread::spawn(move || {
-        if ended.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
-            say(&format!("{name} hangs; the process ends here"));
-            std::process::exit(101);
-        }
-    });
-    alive
-}
-
-/// Writes past the harness, which swallows what passing tests print.
-pub(crate) fn say(text: &str) {
-    let _nobody_reads = writeln!(io::stderr(), "{text}");
-}
-
 pub(crate) fn tcp() -> Builder<TcpConnector> {
     Pool::builder(TcpConnector::new())
 }
@@ -80,31 +54,6 @@ where
     conn.read_exact(&mut answer)?;
     assert_eq!(&answer, b"ping", "somebody else's answer");
     Ok(())
-}
-
-/// Returns once the event loop of `driver` has seen all that had happened when this was called: it
-/// sees things in the order they happen, and here one more does.
-pub(crate) fn await_loop(driver: &Driver) {
-    let server = server::Server::echo();
-    let last = tcp().driver(driver).build().unwrap();
-    ask(&mut last.get(&server.name()).unwrap()).unwrap();
-    server.hang_up();
-    eventually("the loop sees the last hang-up", || last.stats().closed() == 1);
-}
-
-/// Every connection that was ever opened is in exactly one place.
-#[track_caller]
-pub(crate) fn assert_balanced(stats: &Stats) {
-    let open = stats.idle() + stats.in_use() + stats.checking();
-    let gone = stats.closed() + stats.detached();
-    assert_eq!(stats.opened(), gone + open as u64, "{stats}");
-}
-
-/// Nothing holds capacity, and nobody waits.
-#[track_caller]
-pub(crate) fn assert_empty(stats: &Stats) {
-    assert_eq!((stats.total(), stats.waiting()), (0, 0), "{stats}");
-    assert_balanced(stats);
 }
 
 /// Remembers what it is told. Cloning makes a second handle to the same memory.

@@ -1,18 +1,18 @@
 //! Real servers as child processes: each on a port and in a folder of its own.
 
+pub(crate) use super::shared::under_load;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_channel::{TryRecvError, bounded};
 use rustix::process::{Pid, Signal, kill_process};
-use socket2::{Domain, Type};
 use warmline::{Address, BoxError, Connector, Opening, Plan, Socket, TcpConnector, Watch};
 
-use super::{SOON, eventually, say};
+use super::shared::programs::{Port, find, log, missing, words};
+use super::{SOON, eventually};
 
 /// Runs until it is dropped; then it is gone, its connections with it.
 pub(crate) struct Program {
@@ -114,10 +114,7 @@ impl Program {
         arguments: impl FnOnce(u16, &Path) -> Vec<String>,
     ) -> Option<Self> {
         let Some(path) = find(kind.name) else {
-            let (name, install) = (kind.name, format!("apt-get install {}", kind.package));
-            let is_required = std::env::var("WARMLINE_REQUIRE_SERVERS").is_ok_and(|it| it == "1");
-            assert!(!is_required, "{name} is not installed: {install}");
-            say(&format!("skipped: tests with a real {name}; to run them: {install}"));
+            missing(kind.name, kind.package);
             return None;
         };
         let (port, folder) = (Port::reserve(), tempfile::tempdir().unwrap());
@@ -194,39 +191,6 @@ impl Drop for Program {
     }
 }
 
-/// A port that nobody else is given while this exists. It is bound for reuse and never listened on:
-/// a server that binds for reuse as well, as servers do, can have it, again and again.
-struct Port(socket2::Socket);
-
-impl Port {
-    fn reserve() -> Self {
-        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        Self(socket)
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.0.local_addr().unwrap().as_socket().unwrap()
-    }
-}
-
-/// Where a program is: some are not in the path of ordinary users.
-fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders =
-        std::env::split_paths(&path).chain(["/usr/local/sbin", "/usr/sbin"].map(Into::into));
-    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
-}
-
-fn words(text: &str) -> Vec<String> {
-    text.split_whitespace().map(str::to_owned).collect()
-}
-
-fn log(folder: &Path) -> PathBuf {
-    folder.join("log")
-}
-
 fn spawn(path: &Path, arguments: &[String], folder: &Path) -> Child {
     let log = File::create(log(folder)).unwrap();
     let mut command = Command::new(path);
@@ -285,40 +249,4 @@ pub(crate) fn line(conn: &mut impl Read) -> io::Result<String> {
     }
     line.truncate(line.len() - 2);
     String::from_utf8(line).map_err(io::Error::other)
-}
-
-/// Has eight threads call `exchange`, each time with another number, for as long as `meanwhile`
-/// runs.
-pub(crate) fn under_load(exchange: impl Fn(usize) + Sync, meanwhile: impl FnOnce(&Load)) {
-    let load = Load::default();
-    let (going_on, ended) = bounded::<()>(0);
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                while ended.try_recv() == Err(TryRecvError::Empty) {
-                    exchange(load.begun.fetch_add(1, Ordering::SeqCst));
-                    load.ended.fetch_add(1, Ordering::SeqCst);
-                }
-            });
-        }
-        // Dropped by a panic as well: or else the threads would go on for ever.
-        let going_on = going_on;
-        meanwhile(&load);
-        drop(going_on);
-    });
-}
-
-/// How far the threads of [`under_load`] are.
-#[derive(Default)]
-pub(crate) struct Load {
-    begun: AtomicUsize,
-    ended: AtomicUsize,
-}
-
-impl Load {
-    /// Returns once so many more exchanges have ended.
-    pub(crate) fn await_more(&self, count: usize) {
-        let goal = self.ended.load(Ordering::SeqCst) + count;
-        eventually("exchanges go on", || self.ended.load(Ordering::SeqCst) >= goal);
-    }
 }

@@ -16,17 +16,17 @@ pub use self::sshd::{Sshd, sshd};
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, geteuid, kill_process, waitid};
-use socket2::{Domain, Type};
 
 use self::guard::Guard;
-use crate::support::{eventually, say};
+use crate::support::eventually;
+use crate::support::programs::{Port, find, log, missing, words};
 
 /// Runs until it is dropped; then it is gone, its connections with it.
 pub struct Server {
@@ -163,42 +163,6 @@ impl Drop for Running {
     }
 }
 
-/// A port that nobody else is given while this exists. It is bound for reuse and never listened on:
-/// a server that binds for reuse as well, as servers do, can have it, again and again.
-struct Port(socket2::Socket);
-
-impl Port {
-    fn reserve() -> Self {
-        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        Self(socket)
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.0.local_addr().unwrap().as_socket().unwrap()
-    }
-}
-
-/// Where a program is: some are not in the path of ordinary users.
-pub(crate) fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<_> = std::env::split_paths(&path).collect();
-    folders.extend(["/usr/local/sbin", "/usr/sbin"].map(PathBuf::from));
-    // Debian keeps each version in a folder of its own.
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    folders.extend(versions.map(|version| version.path().join("bin")));
-    folders.into_iter().map(|folder| folder.join(name)).find(|file| file.is_file())
-}
-
-/// Says that a program is not there; panics where it must be.
-pub(crate) fn missing(name: &str, package: &str) {
-    let install = format!("apt-get install {package}");
-    let is_required = std::env::var("WARMLINE_REQUIRE_SERVERS").is_ok_and(|it| it == "1");
-    assert!(!is_required, "{name} is not installed: {install}");
-    say(&format!("skipped: what needs a real {name}; to have it: {install}"));
-}
-
 /// A command that runs as this user where we are root: some programs refuse to be root's.
 pub(crate) fn command(path: &Path, user: Option<&str>) -> Command {
     let mut command = Command::new(path);
@@ -225,12 +189,4 @@ fn account(name: &str) -> Option<(u32, u32)> {
     let found = found.into_iter().find(|user| user.first() == Some(&name));
     let found = found.unwrap_or_else(|| panic!("there is no user {name}"));
     Some((found[2].parse().unwrap(), found[3].parse().unwrap()))
-}
-
-pub(crate) fn words(text: &str) -> Vec<String> {
-    text.split_whitespace().map(str::to_owned).collect()
-}
-
-fn log(folder: &Path) -> PathBuf {
-    folder.join("log")
 }

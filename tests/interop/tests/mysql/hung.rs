@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use interop::mysql::Conn;
 use interop::scripted::{Scripted, relay};
-use interop::servers;
-use interop::support::{SOON, Stopped, assert_empty, eventually, under_load, watchdog};
+use interop::support::{SOON, Stopped, eventually, under_load, watchdog};
+use interop::{servers, trials};
 use mysql::prelude::Queryable;
 use mysql::{OptsBuilder, TxOpts};
-use warmline::{ErrorKind, Failure, Phase};
+use warmline::ErrorKind;
 
 use crate::{ask, endpoint, endpoint_with, options};
 
@@ -158,13 +158,7 @@ fn a_byte_now_and_then_in_place_of_an_answer_costs_callers_no_more_than_the_dead
     // Each byte comes in time for the client, which goes on waiting for the next.
     let options = options.tcp_port(server.address().port()).read_timeout(Some(SOON));
     let endpoint = endpoint_with(options, |it| it.connect_timeout(Duration::from_millis(300)));
-    let error = endpoint.get().map(drop).unwrap_err();
-    assert_eq!((error.phase(), error.failure()), (Some(Phase::Open), Some(Failure::Timeout)));
-    assert_empty(&endpoint.stats());
-    // The client cannot be interrupted: it is left behind, until its server goes.
-    eventually("left behind", || endpoint.stats().abandoned() == 1);
-    drop(server);
-    eventually("over", || endpoint.stats().abandoned() == 0);
+    trials::leaves_clients_behind(&endpoint, server);
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use interop::mysql::Conn;
 use interop::servers::{self, PASSWORD};
-use interop::support::{assert_balanced, watchdog};
+use interop::support::watchdog;
+use interop::trials;
 use mysql::prelude::Queryable;
 use mysql::{ChangeUserOpts, LocalInfileHandler, TxOpts};
-use warmline::CloseReason;
 
 use crate::{ask, count, endpoint, endpoint_with, options};
 
@@ -19,24 +19,14 @@ fn a_transaction_abandoned_by_a_panicking_thread_is_seen_by_nobody() {
     let endpoint = endpoint(&server, |it| it.max_per_endpoint(1));
     endpoint.get().unwrap().query_drop(CREATE).unwrap();
     let first = endpoint.get().unwrap().connection_id();
-    let panicking = std::thread::scope(|scope| {
-        let panics = || {
-            let mut conn = endpoint.get().unwrap();
-            conn.query_drop("BEGIN").unwrap();
-            conn.query_drop(INSERT).unwrap();
-            panic!("as this test wants it");
-        };
-        scope.spawn(panics).join()
+    trials::a_panic_ends_its_connection(&endpoint, |conn| {
+        conn.query_drop("BEGIN").unwrap();
+        conn.query_drop(INSERT).unwrap();
     });
-    panicking.unwrap_err();
-    // The only permit is free again.
     assert_ne!(endpoint.get().unwrap().connection_id(), first);
     assert_eq!(count(&endpoint, "orders"), 0);
-    // And so is the table, once the server has noticed: this waits for it.
+    // The table is free, too, once the server has noticed: this waits for it.
     endpoint.get().unwrap().query_drop("LOCK TABLES orders WRITE").unwrap();
-    let stats = endpoint.stats();
-    assert_eq!((stats.closed_for(CloseReason::Panicked), stats.closed()), (1, 1), "{stats}");
-    assert_balanced(&stats);
 }
 
 #[test]

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use interop::postgres::Postgres;
 use interop::scripted::{Scripted, relay};
-use interop::servers;
-use interop::support::{SOON, Stopped, assert_at_rest, assert_empty, eventually, watchdog};
+use interop::support::{SOON, Stopped, assert_at_rest, eventually, watchdog};
+use interop::{servers, trials};
 use postgres::{Config, NoTls};
-use warmline::{CloseReason, Deadline, Endpoint, Failure, Phase, PooledConn};
+use warmline::{CloseReason, Deadline, Endpoint, PooledConn};
 
 use crate::{ask, backend, config, endpoint, endpoint_with};
 
@@ -90,13 +90,7 @@ fn a_byte_now_and_then_in_place_of_an_answer_costs_callers_no_more_than_the_dead
     let mut config = Config::new();
     config.host("127.0.0.1").port(server.address().port()).user("postgres");
     let endpoint = endpoint_with(config, |it| it.connect_timeout(Duration::from_millis(300)));
-    let error = endpoint.get().map(drop).unwrap_err();
-    assert_eq!((error.phase(), error.failure()), (Some(Phase::Open), Some(Failure::Timeout)));
-    assert_empty(&endpoint.stats());
-    // The client cannot be interrupted: it is left behind, until its server goes.
-    eventually("left behind", || endpoint.stats().abandoned() == 1);
-    drop(server);
-    eventually("over", || endpoint.stats().abandoned() == 0);
+    trials::leaves_clients_behind(&endpoint, server);
 }
 
 #[test]

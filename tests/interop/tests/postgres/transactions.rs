@@ -1,11 +1,10 @@
 //! What one user leaves behind, and the next must not find.
 
 use interop::postgres::Conn;
-use interop::servers;
-use interop::support::{SOON, Stopped, assert_balanced, eventually, watchdog};
+use interop::support::{SOON, Stopped, eventually, watchdog};
+use interop::{servers, trials};
 use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
-use warmline::CloseReason;
 
 use crate::{ask, backend, count, endpoint};
 
@@ -16,21 +15,12 @@ fn a_transaction_abandoned_by_a_panicking_thread_is_seen_by_nobody() {
     let endpoint = endpoint(&server, |it| it.max_per_endpoint(1));
     endpoint.get().unwrap().batch_execute("CREATE TABLE orders (id int)").unwrap();
     let first = backend(&mut endpoint.get().unwrap());
-    let panicking = std::thread::scope(|scope| {
-        let panics = || {
-            let mut conn = endpoint.get().unwrap();
-            conn.batch_execute("BEGIN; INSERT INTO orders VALUES (1); LOCK orders").unwrap();
-            panic!("as this test wants it");
-        };
-        scope.spawn(panics).join()
+    trials::a_panic_ends_its_connection(&endpoint, |conn| {
+        conn.batch_execute("BEGIN; INSERT INTO orders VALUES (1); LOCK orders").unwrap();
     });
-    panicking.unwrap_err();
-    // The only permit is free again, and so is the table, once the server has noticed.
     assert_ne!(backend(&mut endpoint.get().unwrap()), first);
+    // The table is free, too, once the server has noticed.
     assert_eq!(count(&endpoint, "orders"), 0);
-    let stats = endpoint.stats();
-    assert_eq!((stats.closed_for(CloseReason::Panicked), stats.closed()), (1, 1), "{stats}");
-    assert_balanced(&stats);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::redis::{Value, cmd};
 use interop::redis::Redis;
 use interop::resp::{Reply, Resp};
-use warmline::{Address, BoxError, Builder, Connector, Endpoint, Pool};
+use warmline::{Address, BoxError, Builder, Connector, Endpoint, Pool, PooledConn};
 
 /// A client of Redis under test.
 pub(crate) trait Client: Connector + Sized {
@@ -40,6 +40,13 @@ pub(crate) fn endpoint_with<C: Client>(
 /// The same as [`Client::ask`], on one line of text.
 pub(crate) fn ask<C: Client>(conn: &mut C::Conn, line: &str) -> Result<String, BoxError> {
     C::ask(conn, &line.split(' ').collect::<Vec<_>>())
+}
+
+/// One small exchange, whose answer is nobody else's.
+pub(crate) fn echo<C: Client>(conn: &mut PooledConn<C>, number: i64) -> Result<(), BoxError> {
+    let answer = ask::<C>(conn, &format!("ECHO {number}"))?;
+    assert_eq!(answer, number.to_string(), "somebody else's answer");
+    Ok(())
 }
 
 impl Client for Redis {

@@ -1,5 +1,4 @@
 //! Redis, through the `redis` crate and by hand: the same promises for both.
-#![expect(clippy::disallowed_methods, reason = "tests start threads, wait and read the time")]
 
 mod clients;
 mod idle;

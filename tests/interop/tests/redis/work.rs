@@ -1,14 +1,13 @@
 //! Work over a few connections, with a server that is killed meanwhile, and with users who leave
 //! things behind.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use interop::servers;
-use interop::support::{SOON, assert_at_rest, await_loop, eventually, under_load, watchdog};
+use interop::support::{SOON, assert_at_rest, await_loop, eventually, watchdog};
+use interop::{servers, trials};
 use warmline::{BoxError, CloseReason, Driver, Endpoint, Pool, PooledConn};
 
-use crate::clients::{Client, ask, endpoint};
+use crate::clients::{Client, ask, echo, endpoint};
 
 crate::with_both_clients! {
     many_threads_share_a_few_connections_and_read_what_they_wrote,
@@ -58,36 +57,7 @@ fn patient_callers_meet_errors_only_in_what_the_killed_server_was_doing<C: Clien
     let endpoint = endpoint::<C>(redis.address(), |it| {
         it.driver(&driver).max_per_endpoint(4).fail_fast(false).checkout_timeout(SOON)
     });
-    // Odd from when the server is killed until the pool has heard of all that died.
-    let (era, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let exchange = |number: usize| {
-        let before = era.load(Ordering::SeqCst);
-        let mut conn = endpoint.get().expect("a patient caller waits the outage out");
-        match ask::<C>(&mut conn, &format!("ECHO {number}")) {
-            Ok(answer) => assert_eq!(answer, number.to_string(), "somebody else's answer"),
-            Err(error) => {
-                let after = era.load(Ordering::SeqCst);
-                assert!(before % 2 == 1 || before != after, "the server was up: {error}");
-                failed.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-    };
-    under_load(exchange, |load| {
-        for _ in 0..3 {
-            load.await_more(200);
-            era.fetch_add(1, Ordering::SeqCst);
-            redis.kill();
-            eventually("all of them wait", || endpoint.stats().waiting() == 8);
-            redis.start_again();
-            load.await_begun();
-            await_loop(&driver);
-            era.fetch_add(1, Ordering::SeqCst);
-        }
-        load.await_more(200);
-    });
-    let failed = failed.load(Ordering::SeqCst);
-    assert!(failed <= 3 * 4, "one for each connection and outage at the most: {failed}");
-    assert_at_rest(&endpoint.stats());
+    trials::only_what_was_in_flight_fails(&mut redis, &driver, &endpoint, echo::<C>);
 }
 
 fn connections_that_died_with_the_server_are_handed_to_nobody<C: Client>() {
@@ -112,19 +82,12 @@ fn a_transaction_of_a_thread_that_panicked_is_gone_with_its_connection<C: Client
     let Some(redis) = servers::redis(&[]) else { return };
     let endpoint = endpoint::<C>(redis.address(), |it| it.max_per_endpoint(1));
     let before = once(&endpoint, "CLIENT ID").unwrap();
-    let panics = || {
-        let mut conn = endpoint.get().unwrap();
-        assert_eq!(ask::<C>(&mut conn, "MULTI").unwrap(), "OK");
-        assert_eq!(ask::<C>(&mut conn, "SET account 0").unwrap(), "QUEUED");
-        panic!("as it happens, in the middle of a transaction");
-    };
-    std::thread::scope(|scope| scope.spawn(panics).join().map(drop).unwrap_err());
-    // There is room for one connection only: it was freed.
+    trials::a_panic_ends_its_connection(&endpoint, |conn| {
+        assert_eq!(ask::<C>(conn, "MULTI").unwrap(), "OK");
+        assert_eq!(ask::<C>(conn, "SET account 0").unwrap(), "QUEUED");
+    });
     assert_eq!(once(&endpoint, "GET account").unwrap(), "nil");
     assert_ne!(once(&endpoint, "CLIENT ID").unwrap(), before);
-    let stats = endpoint.stats();
-    assert_eq!((stats.closed_for(CloseReason::Panicked), stats.closed()), (1, 1), "{stats}");
-    assert_at_rest(&stats);
     eventually("the server has let go of it", || {
         once(&endpoint, "INFO clients").unwrap().contains("connected_clients:1\r\n")
     });

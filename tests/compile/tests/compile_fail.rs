@@ -4,7 +4,7 @@
 //! look whether each is still about the mistake that its file makes, and renew them:
 //!
 //! ```text
-//! TRYBUILD=overwrite cargo test --manifest-path tests/interop/Cargo.toml --test compile_fail
+//! TRYBUILD=overwrite cargo test --package compile
 //! ```
 
 #[test]

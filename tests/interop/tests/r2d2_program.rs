@@ -1,10 +1,14 @@
 //! Programs written for r2d2, as people write them, with one line changed: `use warmline::r2d2`.
+//! That they compile is the promise, and that they do what they did.
+#![expect(clippy::disallowed_methods, reason = "they start threads")]
 
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
+use interop::servers;
+use interop::support::watchdog;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 use warmline::r2d2;
@@ -282,15 +286,38 @@ mod with_diesel {
         diesel::sql_query("select 1").execute(conn)
     }
 
-    pub fn of(pool: &DbPool) -> QueryResult<usize> {
+    fn of(pool: &DbPool) -> QueryResult<usize> {
         let mut conn = pool.get().expect("no connection");
         one(&mut conn)
     }
+
+    pub fn run(url: &str) {
+        let pool = r2d2::Pool::new(ConnectionManager::new(url)).unwrap();
+        assert_eq!(of(&pool), Ok(1));
+    }
 }
 
-fn main() {
+#[test]
+fn a_service_with_state_and_an_error_of_its_own_needs_one_line_changed() {
+    let _watchdog = watchdog();
     service::run().unwrap();
+}
+
+#[test]
+fn a_pool_in_a_static_with_every_setting_needs_one_line_changed() {
+    let _watchdog = watchdog();
     statics::run();
+}
+
+#[test]
+fn a_library_for_any_manager_needs_one_line_changed() {
+    let _watchdog = watchdog();
     generic::run();
-    let _compiles = with_diesel::of;
+}
+
+#[test]
+fn a_program_that_hands_on_diesels_connections_needs_one_line_changed() {
+    let _watchdog = watchdog();
+    let Some(server) = servers::postgres(&[]) else { return };
+    with_diesel::run(&format!("postgres://postgres@{}/postgres", server.address()));
 }
