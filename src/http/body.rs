@@ -27,7 +27,7 @@ const MOST_AHEAD: u64 = 1024 * 1024;
 /// caller has the answer. Dropped before its end, the rest is read by the pool, if that takes no
 /// more than 256 KiB and 50 ms; else the connection is closed.
 ///
-/// Errors of [`Read`] hold an [`Error`](crate::http::Error) with the reason.
+/// Errors of [`Read`] hold an [`Error`] with the reason.
 ///
 /// ```
 /// # use std::io::{Read, Write};

@@ -6,6 +6,7 @@ use ::http::{Method, Request, Response};
 
 use crate::clock::Deadline;
 use crate::http::body::Body;
+use crate::http::buffer::Written;
 use crate::http::builder::{Builder, Settings};
 use crate::http::connector::OriginConnector;
 use crate::http::error::Error;
@@ -151,7 +152,8 @@ impl Client {
             total,
         };
         let tracer = if options.tracer.is_on() { &options.tracer } else { &settings.tracer };
-        let mut run = Run { client: self, options, times, tracer, upload };
+        let written = Written::new();
+        let mut run = Run { client: self, options, times, tracer, upload, written };
         let response = run.follow(request)?;
         let fails = options.fails_on_status.unwrap_or(settings.fails_on_status);
         let status = response.status();

@@ -19,8 +19,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Requests, answers, headers and methods are those of the [`http`](::http) crate, which is exported
-//! here as [`types`].
+//! Requests, answers, headers and methods are those of the `http` crate, which is exported here as
+//! [`types`].
 //!
 //! # Reuse
 //!

@@ -80,9 +80,12 @@ fn without_dots(path: &str) -> String {
 
 /// Takes away what is not for the place it goes to.
 pub(crate) fn strip(headers: &mut HeaderMap, from: &Uri, to: &Uri, course: Course) {
+    // These are made anew.
+    for name in [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
+        headers.remove(name);
+    }
     if course == Course::Get {
         for name in [
-            header::CONTENT_LENGTH,
             header::CONTENT_TYPE,
             header::CONTENT_ENCODING,
             header::CONTENT_LANGUAGE,
@@ -91,7 +94,6 @@ pub(crate) fn strip(headers: &mut HeaderMap, from: &Uri, to: &Uri, course: Cours
             headers.remove(name);
         }
     }
-    headers.remove(header::HOST);
     if !is_same_place(from, to) {
         for name in [
             header::AUTHORIZATION,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::http::header::{self, HeaderMap};
+use ::http::header;
 use ::http::{Method, Request, Response, Uri};
 
 use crate::clock::{self, Stamp};
@@ -14,7 +14,9 @@ use crate::http::connector::OriginConnector;
 use crate::http::content::Content;
 use crate::http::error::{Error, ErrorKind, Stage};
 use crate::http::exchange::{Answer, Broken, Cause, Exchange, Sending, Times};
-use crate::http::origin::{Origin, Site};
+#[cfg(unix)]
+use crate::http::origin::Origin;
+use crate::http::origin::Site;
 use crate::http::proto::{self, Framing, Unfit, has_token};
 use crate::http::redirect::{self, Course};
 use crate::http::request::Options;
@@ -39,6 +41,8 @@ pub(super) struct Run<'r, 'b> {
     pub(super) times: Times,
     pub(super) tracer: &'r Tracer,
     pub(super) upload: Upload<'b>,
+    /// The head as it was sent last, and the body as well where that is short.
+    pub(super) written: Written,
 }
 
 impl Run<'_, '_> {
@@ -57,7 +61,6 @@ impl Run<'_, '_> {
         }
         for _ in 0..=most {
             let (method, uri) = (request.method().clone(), request.uri().clone());
-            let headers = request.headers().clone();
             let mut response = self.once(request)?;
             let Some((course, target)) = self.next_place(&response, &method, &uri)? else {
                 return Ok(response);
@@ -67,7 +70,7 @@ impl Run<'_, '_> {
             }
             let status = response.status();
             self.tracer.tell(|at| Event::Redirected { at, status });
-            request = self.redirected((method, uri, headers), course, target);
+            request = self.redirected(method, &uri, course, target)?;
         }
         let what = format!("the server has redirected the request more than {most} times");
         Err(Error::new(ErrorKind::Redirect, what))
@@ -95,11 +98,15 @@ impl Run<'_, '_> {
 
     fn redirected(
         &mut self,
-        (method, from, mut headers): (Method, Uri, HeaderMap),
+        method: Method,
+        from: &Uri,
         course: Course,
         target: Uri,
-    ) -> Request<()> {
-        redirect::strip(&mut headers, &from, &target, course);
+    ) -> Result<Request<()>, Error> {
+        // Copies of all headers for redirects that seldom come would cost each request more.
+        let headers = proto::headers_of(&self.written.0);
+        let mut headers = headers.map_err(|fault| Error::request(fault.to_string()))?;
+        redirect::strip(&mut headers, from, &target, course);
         let method = match course {
             Course::Get if method != Method::HEAD => Method::GET,
             _ => method,
@@ -110,7 +117,7 @@ impl Run<'_, '_> {
         let mut request = Request::new(());
         (*request.method_mut(), *request.uri_mut()) = (method, target);
         *request.headers_mut() = headers;
-        request
+        Ok(request)
     }
 
     /// Sends the request to the place that its URL names.
@@ -119,23 +126,23 @@ impl Run<'_, '_> {
         let endpoint = self.endpoint(request.uri())?;
         let is_replayable = self.is_replayable(&request);
         let awaits_go_on = has_token(request.headers(), &header::EXPECT, "100-continue");
-        let mut written = Written::new();
-        let awaiting = proto::write_head(request, self.upload.size(), &mut written.0);
+        let awaiting = proto::write_head(request, self.upload.size(), &mut self.written.0);
         let mut awaiting = awaiting.map_err(|fault| Error::request(fault.to_string()))?;
         let short = self.upload.bytes().filter(|bytes| !awaits_go_on && bytes.len() <= SHORT);
-        written.0.extend_from_slice(short.unwrap_or_default());
+        self.written.0.extend_from_slice(short.unwrap_or_default());
         let is_joined = short.is_some();
         let mut repeats = 0;
         loop {
             let mut conn = self.checkout(&endpoint)?;
-            let happened = PooledConn::exchange(&mut conn);
-            let is_reused = happened.is_reused() || happened.was_idle();
+            // One that was opened for nobody may have died as well as a used one.
+            let is_reused =
+                PooledConn::is_reused(&conn) || PooledConn::exchange(&mut conn).was_idle();
             let broken = if is_reused && !is_replayable && conn.socket.probe().is_some() {
                 // Who could not be repeated has had a last look.
                 Broken { cause: Cause::Ended, stage: Stage::Write }
             } else {
                 let upload = (!is_joined).then_some(&mut self.upload);
-                let sending = Sending { first: &written.0, upload, awaits_go_on };
+                let sending = Sending { first: &self.written.0, upload, awaits_go_on };
                 let socket = &mut conn.socket;
                 let mut exchange = Exchange::new(socket, &mut awaiting, &self.times, self.tracer);
                 exchange.may_be_farewell = is_reused && is_replayable;

@@ -15,7 +15,7 @@ pub(crate) use self::framing::{Framing, Told, has_token};
 use std::borrow::Cow;
 use std::fmt;
 
-use ::http::header::{self, HeaderValue};
+use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ::http::{Method, Request, Response, StatusCode, Version};
 use ureq_proto::client::{Call, RecvResponseResult, SendRequestResult, state};
 use ureq_proto::{BodyMode, Error};
@@ -102,12 +102,13 @@ pub(crate) fn write_head(
     out: &mut Vec<u8>,
 ) -> Result<Awaiting, Fault> {
     frame(&mut request, size)?;
+    name_host(&mut request)?;
     let headers = request.headers();
     let method = request.method().clone();
-    let asked_close =
-        has_token(headers, &header::CONNECTION, "close") || request.version() == Version::HTTP_10;
-    let asked_upgrade =
-        has_token(headers, &header::CONNECTION, "upgrade") && headers.contains_key(header::UPGRADE);
+    let asks = |token| has_token(headers, &header::CONNECTION, token);
+    let has_wishes = headers.contains_key(header::CONNECTION);
+    let asked_close = request.version() == Version::HTTP_10 || (has_wishes && asks("close"));
+    let asked_upgrade = has_wishes && asks("upgrade") && headers.contains_key(header::UPGRADE);
     let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
     let room = request.uri().path().len() + request.uri().query().unwrap_or_default().len();
     let authority = request.uri().authority().map_or(0, |authority| authority.as_str().len());
@@ -141,6 +142,37 @@ pub(crate) fn write_head(
         return Err(Fault::new("the request has no end"));
     }
     Ok(Awaiting { call, method, asked_upgrade, asked_close, interim: 0 })
+}
+
+/// Says which host is meant, unless the request says so itself: as the URL has it, without its
+/// scheme's own port.
+fn name_host(request: &mut Request<()>) -> Result<(), Fault> {
+    if request.headers().contains_key(header::HOST) || request.method() == Method::CONNECT {
+        return Ok(());
+    }
+    let Some(authority) = request.uri().authority() else { return Ok(()) };
+    let text = authority.as_str();
+    let host = text.rsplit_once('@').map_or(text, |(_, host)| host);
+    let own_port = if request.uri().scheme_str() == Some("https") { ":443" } else { ":80" };
+    let host = host.strip_suffix(own_port).unwrap_or(host);
+    let host = HeaderValue::from_str(host).map_err(|_| Fault::new("that is no host"))?;
+    request.headers_mut().insert(header::HOST, host);
+    Ok(())
+}
+
+/// The headers of a request that was written.
+pub(crate) fn headers_of(written: &[u8]) -> Result<HeaderMap, Fault> {
+    const NO_SENSE: Fault = Fault::new("the request has too many headers to be sent again");
+    let mut fields = [httparse::EMPTY_HEADER; 256];
+    let mut head = httparse::Request::new(&mut fields);
+    head.parse(written).map_err(|_| NO_SENSE)?;
+    let mut headers = HeaderMap::new();
+    for field in head.headers {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| NO_SENSE)?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| NO_SENSE)?;
+        headers.append(name, value);
+    }
+    Ok(headers)
 }
 
 /// Says how long the body is, unless the request says so itself.
