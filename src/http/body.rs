@@ -106,7 +106,7 @@ impl Reading {
     fn error_of(&self, trouble: Trouble) -> Error {
         let error = match trouble {
             Trouble::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-                Error::timeout(Stage::Body, self.times.read)
+                Error::timeout(Stage::Body, self.times.waited())
             }
             Trouble::Io(error) => {
                 Error::new(ErrorKind::Broken, "the connection failed in the middle of the answer")

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ::http::{Method, Request, Response};
 
-use crate::clock::Deadline;
+use crate::clock::{self, Deadline};
 use crate::http::body::Body;
 use crate::http::buffer::Written;
 use crate::http::builder::{Builder, Settings};
@@ -117,6 +117,9 @@ impl Client {
     /// server sees it twice ([which do not](RequestBuilder::replayable)). Otherwise the error's kind
     /// is [`Stale`](crate::http::ErrorKind::Stale).
     ///
+    /// If it was redirected, the URL that answered is among the answer's extensions, as a
+    /// [`Uri`](::http::Uri).
+    ///
     /// # Blocking
     ///
     /// Until the head of the answer is there. Each step is bounded: see [`Builder`].
@@ -143,13 +146,16 @@ impl Client {
         options: &Options,
     ) -> Result<Response<Body>, Error> {
         let settings = &*self.settings;
-        let total = options.timeout.or(settings.total).map(Deadline::after);
+        let began = clock::mono();
+        let total = options.timeout.or(settings.total);
+        let total = total.map(|total| Deadline::at(began.plus(total)));
         let times = Times {
             write: settings.write,
             head: settings.head,
             read: settings.read,
             go_on: settings.go_on,
             total,
+            began,
         };
         let tracer = if options.tracer.is_on() { &options.tracer } else { &settings.tracer };
         let written = Written::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::http::StatusCode;
 
-use crate::clock::Deadline;
+use crate::clock::{self, Deadline, Stamp};
 use crate::connector::Socket;
 use crate::http::buffer::Buffer;
 use crate::http::error::Stage;
@@ -30,6 +30,8 @@ pub(crate) struct Times {
     pub(crate) read: Duration,
     pub(crate) go_on: Duration,
     pub(crate) total: Option<Deadline>,
+    /// When the request began.
+    pub(crate) began: Stamp,
 }
 
 impl Times {
@@ -37,6 +39,11 @@ impl Times {
     pub(crate) fn by(&self, step: Duration) -> Deadline {
         let by = Deadline::after(step);
         self.total.map_or(by, |total| by.min(total))
+    }
+
+    /// Since the request began.
+    pub(crate) fn waited(&self) -> Duration {
+        clock::mono().since(self.began)
     }
 }
 

@@ -12,6 +12,7 @@ use ::http::{Method, Request, Response, Uri};
 use crate::http::body::Body;
 use crate::http::client::Client;
 use crate::http::error::Error;
+use crate::http::origin::Origin;
 use crate::http::trace::{Trace, Tracer};
 use crate::http::upload::Upload;
 #[cfg(unix)]
@@ -27,8 +28,8 @@ pub(crate) struct Options {
     pub(crate) is_replayable: Option<bool>,
     pub(crate) fails_on_status: Option<bool>,
     pub(crate) tracer: Tracer,
-    #[cfg(unix)]
-    pub(crate) unix: Option<SocketPath>,
+    /// Where it goes, whatever its URL says.
+    pub(crate) via: Option<Origin>,
 }
 
 /// A request in the making. What is wrong with it is said by [`send`](RequestBuilder::send).
@@ -200,17 +201,21 @@ impl<'c> RequestBuilder<'c, '_> {
         self
     }
 
+    /// Sends the request to this server, whatever host its URL names. For proxies that are asked for
+    /// a tunnel (CONNECT), and for servers that are not where their names lead to.
+    pub fn via(mut self, server: Origin) -> Self {
+        self.options.via = Some(server);
+        self
+    }
+
     /// Sends the request over a Unix socket; its URL says what the server there is to be told:
     /// `http://localhost/path`, say. On Unix only.
     #[cfg(unix)]
-    pub fn unix_socket(mut self, path: impl AsRef<std::path::Path>) -> Self {
+    pub fn unix_socket(self, path: impl AsRef<std::path::Path>) -> Self {
         match SocketPath::new(path.as_ref()) {
-            Ok(path) => self.options.unix = Some(path),
-            Err(error) => {
-                self.request = self.request.and(Err(Error::from_pool(error)));
-            }
+            Ok(path) => self.via(Origin::unix(path)),
+            Err(error) => self.refuse(&error.to_string()),
         }
-        self
     }
 
     /// Sends it, and waits for the head of the answer. See [`Client::send`].

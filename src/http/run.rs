@@ -14,10 +14,8 @@ use crate::http::connector::OriginConnector;
 use crate::http::content::Content;
 use crate::http::error::{Error, ErrorKind, Stage};
 use crate::http::exchange::{Answer, Broken, Cause, Exchange, Sending, Times};
-#[cfg(unix)]
-use crate::http::origin::Origin;
 use crate::http::origin::Site;
-use crate::http::proto::{self, Framing, Unfit, has_token};
+use crate::http::proto::{self, Framing, Size, Unfit, has_token};
 use crate::http::redirect::{self, Course};
 use crate::http::request::Options;
 use crate::http::trace::{Event, Tracer};
@@ -59,10 +57,13 @@ impl Run<'_, '_> {
         if most == 0 {
             return self.once(request);
         }
-        for _ in 0..=most {
+        for hop in 0..=most {
             let (method, uri) = (request.method().clone(), request.uri().clone());
             let mut response = self.once(request)?;
             let Some((course, target)) = self.next_place(&response, &method, &uri)? else {
+                if hop > 0 {
+                    response.extensions_mut().insert(uri);
+                }
                 return Ok(response);
             };
             if let Some(reading) = response.body_mut().reading_mut() {
@@ -125,7 +126,9 @@ impl Run<'_, '_> {
     fn once(&mut self, request: Request<()>) -> Result<Response<Body>, Error> {
         let endpoint = self.endpoint(request.uri())?;
         let is_replayable = self.is_replayable(&request);
-        let awaits_go_on = has_token(request.headers(), &header::EXPECT, "100-continue");
+        let has_body = !matches!(self.upload.size(), Size::None | Size::Known(0));
+        let awaits_go_on =
+            has_body && has_token(request.headers(), &header::EXPECT, "100-continue");
         let awaiting = proto::write_head(request, self.upload.size(), &mut self.written.0);
         let mut awaiting = awaiting.map_err(|fault| Error::request(fault.to_string()))?;
         let short = self.upload.bytes().filter(|bytes| !awaits_go_on && bytes.len() <= SHORT);
@@ -174,10 +177,8 @@ impl Run<'_, '_> {
     }
 
     fn endpoint(&self, uri: &Uri) -> Result<Endpoint<OriginConnector>, Error> {
-        #[cfg(unix)]
-        if let Some(path) = &self.options.unix {
-            let origin = Origin::unix(path.clone());
-            return self.client.pool().endpoint(&origin).map_err(Error::from_pool);
+        if let Some(origin) = &self.options.via {
+            return self.client.pool().endpoint(origin).map_err(Error::from_pool);
         }
         let site = Site::of(uri).map_err(Error::from_pool)?;
         self.client.pool().endpoint(&site).map_err(Error::from_pool)
@@ -209,7 +210,8 @@ impl Run<'_, '_> {
             Some(total) => {
                 let left = total.remaining();
                 if left.is_zero() {
-                    return Err(Error::timeout(Stage::Checkout, left).to(endpoint.key()));
+                    let error = Error::timeout(Stage::Checkout, self.times.waited());
+                    return Err(error.to(endpoint.key()));
                 }
                 endpoint.get_timeout(left.min(endpoint.checkout_timeout()))
             }
@@ -240,8 +242,9 @@ impl Run<'_, '_> {
         is_reused: bool,
     ) -> Result<Response<Body>, Error> {
         let Answer { head, buffer, is_sent } = answer;
-        if let Some(seconds) = head.told.idle.filter(|_| conn.told_idle != head.told.idle) {
-            conn.told_idle = head.told.idle;
+        let is_news = |&seconds: &u32| seconds > 0 && conn.told_idle != Some(seconds);
+        if let Some(seconds) = head.told.idle.filter(is_news) {
+            conn.told_idle = Some(seconds);
             endpoint.note_idle_limit(Duration::from_secs(seconds.into()));
         }
         let unfit = head.unfit.or_else(|| (!is_sent).then_some(Unfit::UnfinishedRequest));
@@ -270,11 +273,7 @@ impl Run<'_, '_> {
     fn error_of(&self, broken: Broken) -> Error {
         let Broken { cause, stage } = broken;
         if cause.is_time_out() {
-            let waited = match stage {
-                Stage::Write => self.times.write,
-                _ => self.times.head,
-            };
-            return Error::timeout(stage, waited);
+            return Error::timeout(stage, self.times.waited());
         }
         let error = match cause {
             Cause::Io(error) => {

@@ -98,6 +98,7 @@ fn changed_time_outs_are_put_back() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a peer that is late needs a thread, and time")]
 fn a_read_by_a_deadline_outlasts_the_sockets_own_time_out_and_ends_at_the_deadline() {
     for own in [Some(Duration::from_millis(1)), Some(Duration::from_secs(60)), None] {
         let (mut socket, mut peer) = pair();

@@ -36,7 +36,7 @@ pub enum Unfit {
     ServerCloses,
     /// The answer is of HTTP/1.0, and did not say `Connection: keep-alive`.
     Http10,
-    /// The server has said, with `Keep-Alive: max=`, that this was the last request.
+    /// The server has said, with `Keep-Alive: max=0` or `timeout=0`, that this was the last request.
     LastRequest,
     /// The body has no length: it ends where the server hangs up.
     UntilClose,
@@ -131,7 +131,7 @@ fn unfit_by_head(head: &Response<()>, told: Told) -> Option<Unfit> {
     if is_old && !has_token(headers, &header::CONNECTION, "keep-alive") {
         return Some(Unfit::Http10);
     }
-    (told.most == Some(0)).then_some(Unfit::LastRequest)
+    (told.most == Some(0) || told.idle == Some(0)).then_some(Unfit::LastRequest)
 }
 
 /// The one transfer coding that can be undone here, and nothing besides.
@@ -226,6 +226,8 @@ mod tests {
         assert_eq!(told_by("timeout=5, max=100"), Told { idle: Some(5), most: Some(100) });
         assert_eq!(told_by("max=\"7\" ,Timeout = 60"), Told { idle: Some(60), most: Some(7) });
         assert_eq!(told_by("timeout=-1, max=, x=3, timeout"), Told::default());
-        assert_eq!(framed(&[("keep-alive", "max=0")]).unwrap().1, Some(Unfit::LastRequest));
+        for value in ["max=0", "timeout=0"] {
+            assert_eq!(framed(&[("keep-alive", value)]).unwrap().1, Some(Unfit::LastRequest));
+        }
     }
 }
