@@ -8,9 +8,9 @@
 //! [`PooledConn`]; on drop the connection goes back, if it is fit for the next user.
 //!
 //! It is for threads that block. It needs no async runtime and offers no futures. It pools TCP and
-//! Unix sockets itself, and any other client through a [`Connector`]. It speaks no protocol: where
-//! a message ends is for the layer above to know. It is tested on Linux, and compiles for
-//! [other systems](#systems).
+//! Unix sockets itself, and any other client through a [`Connector`]. The pool speaks no protocol:
+//! where a message ends is for the layer above to know. One such layer is here, if asked for: an
+//! HTTP/1.1 client. It is tested on Linux, and compiles for [other systems](#systems).
 //!
 //! # First example
 //!
@@ -193,6 +193,7 @@
 //!
 //! | feature | what it adds | what it needs |
 //! |---|---|---|
+//! | `http` | an HTTP/1.1 client whose connections live in a pool: `warmline::http` | `http`, `httparse`, `ureq-proto`, `base64` |
 //! | `r2d2` | any r2d2 manager is a connector; r2d2's names for the pool: `warmline::r2d2` | `r2d2` |
 //! | `serde` | [`Config`] can be read from a file and written to one | `serde`, without its defaults |
 //!
@@ -247,7 +248,8 @@
 //! # Stability and minimum Rust version
 //!
 //! Before 1.0 a minor version may change the interface; the changelog says how. Of crates below 1.0
-//! one type appears in it: the `Receiver` of [`crossbeam_channel`], which is exported here, too.
+//! one type appears in it: the `Receiver` of [`crossbeam_channel`], which is exported here, too. With
+//! the feature `http`, types of the `http` crate (1.x) do.
 //! Needs Rust 1.85; a higher need is a minor version.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
