@@ -137,3 +137,25 @@ fn every_reason_has_words_of_its_own() {
     assert_eq!(words.len(), CloseReason::ALL.len());
     assert!(words.iter().all(|words| !words.is_empty() && !words.ends_with('.')));
 }
+
+#[cfg(feature = "http")]
+#[test]
+fn clients_are_shared_and_answers_can_be_read_by_other_threads() {
+    use warmline::http::{
+        Body, Client, Conn, Error, ErrorKind, Event, Origin, OriginConnector, Stage, Unfit,
+        Upgraded,
+    };
+
+    handle::<Client>();
+    handle::<ErrorKind>();
+    handle::<Event>();
+    handle::<Origin>();
+    handle::<OriginConnector>();
+    handle::<Stage>();
+    handle::<Unfit>();
+    sync::<Error>();
+    send::<Body>();
+    send::<Conn>();
+    send::<Upgraded>();
+    assert_eq!(size_of::<Error>(), size_of::<usize>());
+}
