@@ -339,7 +339,8 @@ impl fmt::Debug for Body {
 
 /// A connection that has left HTTP behind: the other protocol's bytes, in both directions.
 ///
-/// Reads begin with what had come behind the answer's head. It belongs to no pool any more, and is
+/// Reads begin with what had come behind the answer's head; they and writes block for the client's
+/// time-outs at the most. It belongs to no pool any more, and is
 /// closed when it is dropped.
 ///
 /// ```
@@ -370,8 +371,9 @@ pub struct Upgraded {
 }
 
 impl Upgraded {
-    pub(crate) fn new(mut conn: Conn, buffer: Buffer, read_timeout: Duration) -> io::Result<Self> {
-        conn.socket.set_read_timeout(read_timeout)?;
+    pub(crate) fn new(mut conn: Conn, buffer: Buffer, times: &Times) -> io::Result<Self> {
+        conn.socket.set_read_timeout(times.read)?;
+        conn.socket.set_write_timeout(times.write)?;
         Ok(Self { conn, buffer })
     }
 

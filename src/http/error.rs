@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::http::StatusCode;
 
-use crate::error::{BoxError, Error as PoolError};
+use crate::error::{BoxError, Error as PoolError, ErrorKind as PoolErrorKind};
 
 /// What went wrong with a request, in one word.
 ///
@@ -23,12 +23,13 @@ pub enum ErrorKind {
     /// The request makes no sense: its URL, a header, the length of its body. Trying again does not
     /// help.
     Request,
-    /// There was no connection for it: [`Error::pool`] says why.
+    /// There was no connection for it, and not for want of time: [`Error::pool`] says why.
     Checkout,
     /// The server had closed a reused connection before it answered anything, and a repeat may not be
     /// safe: the server may have seen the request, though in all likelihood it has not.
     Stale,
-    /// Something took too long: [`Error::stage`] says what.
+    /// Something took too long: [`Error::stage`] says what. If that is the wait for a connection,
+    /// [`Error::pool`] says more.
     Timeout,
     /// The connection ended, or failed, before the answer was complete.
     Broken,
@@ -127,16 +128,12 @@ impl Error {
     /// An error of the pool: of the name that it was given, or of the checkout.
     pub(crate) fn from_pool(error: PoolError) -> Self {
         let kind = match error.kind() {
-            crate::error::ErrorKind::Config => ErrorKind::Request,
+            PoolErrorKind::Config => return Self::request(error.to_string()),
+            PoolErrorKind::Timeout => ErrorKind::Timeout,
             _ => ErrorKind::Checkout,
         };
-        let mut this = Self::new(kind, "no connection");
-        if kind == ErrorKind::Request {
-            this.0.message = error.to_string();
-        } else {
-            this.0.stage = Some(Stage::Checkout);
-            this.0.source = Some(Source::Pool(error));
-        }
+        let mut this = Self::new(kind, "there was no connection").at(Stage::Checkout);
+        this.0.source = Some(Source::Pool(error));
         this
     }
 
@@ -191,7 +188,7 @@ impl Error {
         self.0.status
     }
 
-    /// The pool's error, if there was no connection.
+    /// The pool's error, if it gave no connection.
     #[must_use]
     pub fn pool(&self) -> Option<&PoolError> {
         match &self.0.source {

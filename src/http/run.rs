@@ -216,7 +216,7 @@ impl Run<'_, '_> {
                 endpoint.get_timeout(left.min(endpoint.checkout_timeout()))
             }
         };
-        let mut conn = conn.map_err(Error::from_pool)?;
+        let mut conn = conn.map_err(|error| Error::from_pool(error).to(endpoint.key()))?;
         if self.tracer.is_on() {
             let happened = PooledConn::exchange(&mut conn);
             let (is_reused, idle_for) = (happened.is_reused(), happened.idle_for());
@@ -251,7 +251,7 @@ impl Run<'_, '_> {
         if head.framing == Framing::Tunnel {
             let conn = PooledConn::detach(conn);
             self.tracer.tell(|at| Event::Closed { at, reason: Unfit::Upgraded });
-            let upgraded = Upgraded::new(conn, buffer, self.times.read).map_err(|error| {
+            let upgraded = Upgraded::new(conn, buffer, &self.times).map_err(|error| {
                 let what = "the connection failed after it was upgraded";
                 Error::new(ErrorKind::Broken, what).because(error).to(endpoint.key())
             })?;
