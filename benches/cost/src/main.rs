@@ -1,6 +1,6 @@
-//! How many instructions a checkout and its return take on one thread, compared with those of a
-//! recorded run: this fails if one takes over 5 % more, or one system call more, where a reading of
-//! the clock is one. Under valgrind; on Linux.
+//! How many instructions a checkout and its return take on one thread, and a GET, compared with
+//! those of a recorded run: this fails if one takes over 5 % more, or one system call more, where a
+//! reading of the clock is one. Under valgrind; on Linux.
 //!
 //! ```text
 //! cargo run --profile bench --manifest-path benches/cost/Cargo.toml [-- --record]

@@ -1,10 +1,12 @@
 //! What is measured.
 
 use std::hint::black_box;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
+use warmline::http::Client;
 use warmline::{BoxError, Connector, Endpoint, One, Opening, Pool, TcpConnector};
 
 /// One figure.
@@ -40,6 +42,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "request",
         what: "Endpoint::request, served at once, received, and the return, TcpConnector, 10 idle",
         run: by_request,
+    },
+    Case {
+        name: "http_get",
+        what: "Client::get by URL, an answer of 5 bytes read to its end, and the return",
+        run: by_url,
     },
 ];
 
@@ -90,6 +97,35 @@ fn by_request(count: u64) {
         let answer = request.receiver().recv().expect("one answer arrives");
         drop(black_box(answer.expect("a connection")));
     });
+}
+
+fn by_url(count: u64) {
+    let (client, url) = (Client::new(), format!("http://{}/", answering()));
+    let mut buffer = [0; 64];
+    let mut get = || {
+        let mut body = client.get(black_box(&url)).send().expect("an answer").into_body();
+        while body.read(&mut buffer).expect("an answer") > 0 {}
+    };
+    get();
+    measure(count, get);
+}
+
+/// Where one connection is answered, whatever is asked in the one segment of a request.
+fn answering() -> SocketAddr {
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nServer: cost\r\n\
+        Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Type: text/plain\r\n\
+        Content-Length: 5\r\nConnection: keep-alive\r\n\r\nhello";
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let serve = move || {
+        let (mut stream, _) = listener.accept().expect("somebody connects");
+        let mut request = [0; 4096];
+        while stream.read(&mut request).is_ok_and(|read| read > 0) {
+            stream.write_all(ANSWER).expect("somebody reads");
+        }
+    };
+    thread::Builder::new().name("server".to_owned()).spawn(serve).expect("one thread more");
+    address
 }
 
 /// A pool of sockets on loopback. Nobody accepts them: they stay in the listener's backlog.

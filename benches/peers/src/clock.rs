@@ -1,4 +1,4 @@
-//! Two clocks, in nanoseconds.
+//! Clocks, in nanoseconds.
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -18,4 +18,11 @@ pub fn now_ns() -> u64 {
 #[must_use]
 pub fn cpu_ns() -> u64 {
     read(ClockId::ThreadCPUTime)
+}
+
+/// What all threads of this process have used of the CPU, for themselves and in the system, those
+/// that have ended included.
+#[must_use]
+pub fn process_cpu_ns() -> u64 {
+    read(ClockId::ProcessCPUTime)
 }

@@ -36,6 +36,12 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
+    /// How many values were counted.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
     /// The largest value counted.
     #[must_use]
     pub const fn max(&self) -> u64 {

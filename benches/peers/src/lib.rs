@@ -18,7 +18,7 @@ mod weigh;
 pub use crate::alloc::Counting;
 pub use crate::block_on::block_on;
 pub use crate::child::{Obedient, obey_all};
-pub use crate::clock::{cpu_ns, now_ns};
+pub use crate::clock::{cpu_ns, now_ns, process_cpu_ns};
 pub use crate::histogram::Histogram;
 pub use crate::report::{is_quick, is_wanted, note, result, version};
 pub use crate::rng::Rng;

@@ -2,7 +2,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 /// Sizes up to this are told apart by the word; larger ones by powers of two.
 const MOST_EXACT: usize = 1024;
@@ -14,6 +14,8 @@ const TOLD: usize = 8;
 /// The system's allocator, weighing what the whole process has from it.
 #[derive(Debug)]
 pub struct Weighing {
+    is_on: AtomicBool,
+    allocations: AtomicU64,
     counts: [AtomicI64; CLASSES],
     bytes: [AtomicI64; CLASSES],
 }
@@ -32,10 +34,39 @@ impl Weighing {
     /// With nothing allocated yet.
     #[must_use]
     pub const fn new() -> Self {
+        Self::when(true)
+    }
+
+    /// One that does nothing before [`begin`](Self::begin): it slows nobody down until then.
+    #[must_use]
+    pub const fn on_demand() -> Self {
+        Self::when(false)
+    }
+
+    const fn when(is_on: bool) -> Self {
         Self {
+            is_on: AtomicBool::new(is_on),
+            allocations: AtomicU64::new(0),
             counts: [const { AtomicI64::new(0) }; CLASSES],
             bytes: [const { AtomicI64::new(0) }; CLASSES],
         }
+    }
+
+    /// Weighs from now on: what was allocated before is missed when it is freed, so that only
+    /// differences between two later moments mean something.
+    pub fn begin(&self) {
+        self.is_on.store(true, Ordering::SeqCst);
+    }
+
+    /// Weighs no more.
+    pub fn end(&self) {
+        self.is_on.store(false, Ordering::SeqCst);
+    }
+
+    /// Allocations and reallocations so far, on all threads.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.allocations.load(Ordering::Relaxed)
     }
 
     /// What is allocated at the moment.
@@ -50,6 +81,13 @@ impl Weighing {
     }
 
     fn add(&self, size: usize, count: i64) {
+        if !self.is_on.load(Ordering::Relaxed) {
+            return;
+        }
+        // A reallocation is one more of the new size.
+        if count > 0 {
+            self.allocations.fetch_add(count.unsigned_abs(), Ordering::Relaxed);
+        }
         let class = class_of(size);
         if let (Some(counts), Some(bytes)) = (self.counts.get(class), self.bytes.get(class)) {
             counts.fetch_add(count, Ordering::Relaxed);
@@ -150,5 +188,20 @@ mod tests {
         let change = weighing.weigh().since(&before);
         assert_eq!(change.bytes(), 5_240);
         assert_eq!(change.to_string(), "1x5000 B, 3x80 B");
+    }
+
+    #[test]
+    fn what_happens_before_the_beginning_and_after_the_end_is_not_weighed() {
+        let weighing = Weighing::on_demand();
+        let before = weighing.weigh();
+        weighing.add(80, 3);
+        assert_eq!(weighing.count(), 0);
+        weighing.begin();
+        weighing.add(24, 1);
+        weighing.add(24, -1);
+        weighing.add(8, 1);
+        weighing.end();
+        weighing.add(80, -3);
+        assert_eq!((weighing.weigh().since(&before).bytes(), weighing.count()), (8, 2));
     }
 }
