@@ -193,7 +193,7 @@
 //!
 //! | feature | what it adds | what it needs |
 //! |---|---|---|
-//! | `http` | an HTTP/1.1 client whose connections live in a pool: `warmline::http` | `http`, `httparse`, `ureq-proto`, `base64` |
+//! | `http` | an HTTP/1.1 client whose connections live in a pool: `warmline::http` | `http`, `httparse`, `bytes`, `base64` |
 //! | `r2d2` | any r2d2 manager is a connector; r2d2's names for the pool: `warmline::r2d2` | `r2d2` |
 //! | `serde` | [`Config`] can be read from a file and written to one | `serde`, without its defaults |
 //!

@@ -54,15 +54,12 @@ impl Run<'_, '_> {
             }
         }
         let most = self.options.redirects.unwrap_or(settings.max_redirects);
-        if most == 0 {
-            return self.once(request);
-        }
         for hop in 0..=most {
-            let (method, uri) = (request.method().clone(), request.uri().clone());
-            let mut response = self.once(request)?;
-            let Some((course, target)) = self.next_place(&response, &method, &uri)? else {
+            let mut response = self.once(&request)?;
+            let place = if most > 0 { self.next_place(&response, &request)? } else { None };
+            let Some((course, target)) = place else {
                 if hop > 0 {
-                    response.extensions_mut().insert(uri);
+                    response.extensions_mut().insert(request.uri().clone());
                 }
                 return Ok(response);
             };
@@ -71,7 +68,7 @@ impl Run<'_, '_> {
             }
             let status = response.status();
             self.tracer.tell(|at| Event::Redirected { at, status });
-            request = self.redirected(method, &uri, course, target)?;
+            self.redirect(&mut request, course, &target);
         }
         let what = format!("the server has redirected the request more than {most} times");
         Err(Error::new(ErrorKind::Redirect, what))
@@ -81,51 +78,38 @@ impl Run<'_, '_> {
     fn next_place(
         &self,
         response: &Response<Body>,
-        method: &Method,
-        uri: &Uri,
+        request: &Request<()>,
     ) -> Result<Option<(Course, Uri)>, Error> {
-        let Some(course) = redirect::course(response.status(), method) else { return Ok(None) };
-        let Some(location) = response.headers().get(header::LOCATION) else { return Ok(None) };
+        let course = redirect::course(response.status(), request.method());
+        let location = response.headers().get(header::LOCATION);
+        let (Some(course), Some(location)) = (course, location) else { return Ok(None) };
         // What was read away cannot be sent again: its sender decides.
         if course == Course::Same && !self.upload.is_replayable() {
             return Ok(None);
         }
-        let target = location.to_str().ok().and_then(|text| redirect::target(uri, text));
-        let Some(target) = target else {
+        let target = location.to_str().ok();
+        let Some(target) = target.and_then(|text| redirect::target(request.uri(), text)) else {
             return Err(Error::new(ErrorKind::Redirect, "the server redirects to nowhere"));
         };
         Ok(Some((course, target)))
     }
 
-    fn redirected(
-        &mut self,
-        method: Method,
-        from: &Uri,
-        course: Course,
-        target: Uri,
-    ) -> Result<Request<()>, Error> {
-        // Copies of all headers for redirects that seldom come would cost each request more.
-        let headers = proto::headers_of(&self.written.0);
-        let mut headers = headers.map_err(|fault| Error::request(fault.to_string()))?;
-        redirect::strip(&mut headers, from, &target, course);
-        let method = match course {
-            Course::Get if method != Method::HEAD => Method::GET,
-            _ => method,
-        };
+    fn redirect(&mut self, request: &mut Request<()>, course: Course, target: &Uri) {
+        let from = std::mem::replace(request.uri_mut(), target.clone());
+        redirect::strip(request.headers_mut(), &from, target, course);
         if course == Course::Get {
             self.upload = Upload::empty();
+            if request.method() != Method::HEAD {
+                *request.method_mut() = Method::GET;
+            }
         }
-        let mut request = Request::new(());
-        (*request.method_mut(), *request.uri_mut()) = (method, target);
-        *request.headers_mut() = headers;
-        Ok(request)
     }
 
     /// Sends the request to the place that its URL names.
     #[track_caller]
-    fn once(&mut self, request: Request<()>) -> Result<Response<Body>, Error> {
+    fn once(&mut self, request: &Request<()>) -> Result<Response<Body>, Error> {
         let endpoint = self.endpoint(request.uri())?;
-        let is_replayable = self.is_replayable(&request);
+        let is_replayable = self.is_replayable(request);
         let has_body = !matches!(self.upload.size(), Size::None | Size::Known(0));
         let awaits_go_on =
             has_body && has_token(request.headers(), &header::EXPECT, "100-continue");

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ::http::{HeaderMap, HeaderName, Method, Response, Version, header};
 
-use crate::http::proto::Fault;
+use crate::http::proto::{Fault, answer};
 
 /// Where a body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// What the guard adds to the framing that the parser found.
+/// Where the body ends, by the rules of RFC 9112, 6.3, where they leave no doubt.
 ///
 /// # Errors
 ///
@@ -80,7 +80,6 @@ impl fmt::Display for Unfit {
 pub(crate) fn of(
     method: &Method,
     head: &Response<()>,
-    found: Framing,
     told: Told,
     asked_upgrade: bool,
 ) -> Result<(Framing, Option<Unfit>), Fault> {
@@ -102,7 +101,7 @@ pub(crate) fn of(
     if is_bodiless {
         return Ok((Framing::Empty, unfit));
     }
-    let mut framing = found;
+    let length = answer::length(headers)?;
     if headers.contains_key(header::TRANSFER_ENCODING) {
         if !is_exactly_chunked(headers) {
             return Err(Fault::new("the answer has a transfer coding other than chunked"));
@@ -111,15 +110,14 @@ pub(crate) fn of(
             // It cannot have meant it, or a proxy did not understand it (RFC 9112, 6.1).
             return Err(Fault::new("an answer of HTTP/1.0 has a transfer coding"));
         }
-        framing = Framing::Chunked;
-        if headers.contains_key(header::CONTENT_LENGTH) {
-            unfit = unfit.or(Some(Unfit::TwoLengths));
-        }
+        let is_doubtful = length.is_some().then_some(Unfit::TwoLengths);
+        return Ok((Framing::Chunked, unfit.or(is_doubtful)));
     }
-    if framing == Framing::UntilClose {
-        unfit = unfit.or(Some(Unfit::UntilClose));
-    }
-    Ok((framing, unfit))
+    Ok(match length {
+        Some(0) => (Framing::Empty, unfit),
+        Some(length) => (Framing::Length(length), unfit),
+        None => (Framing::UntilClose, unfit.or(Some(Unfit::UntilClose))),
+    })
 }
 
 fn unfit_by_head(head: &Response<()>, told: Told) -> Option<Unfit> {
@@ -189,7 +187,7 @@ mod tests {
 
     fn framed(lines: &[(&'static str, &str)]) -> Result<(Framing, Option<Unfit>), Fault> {
         let head = head(lines);
-        of(&Method::GET, &head, Framing::Length(5), told(head.headers()), false)
+        of(&Method::GET, &head, told(head.headers()), false)
     }
 
     #[test]
@@ -216,8 +214,9 @@ mod tests {
             let unfit = framed(&[("connection", value)]).unwrap().1;
             assert_eq!(unfit, Some(Unfit::ServerCloses), "{value}");
         }
-        assert_eq!(framed(&[("connection", "closed")]).unwrap().1, None);
-        assert_eq!(framed(&[("proxy-connection", "close")]).unwrap().1, None);
+        for header in [("connection", "closed"), ("proxy-connection", "close")] {
+            assert_eq!(framed(&[header, ("content-length", "5")]).unwrap().1, None);
+        }
     }
 
     #[test]
