@@ -66,9 +66,14 @@ impl<C: Connector> PooledConn<C> {
     }
 
     /// Closes the connection instead of giving it back, for whatever reason its user has.
-    pub fn discard(mut conn: Self) {
+    pub fn discard(conn: Self) {
+        Self::close(conn, CloseReason::Discarded);
+    }
+
+    /// Closes the connection, for a reason that its layer knows.
+    pub(crate) fn close(mut conn: Self, reason: CloseReason) {
         if let Some(held) = conn.held.take() {
-            conn.home.discard(held, CloseReason::Discarded);
+            conn.home.discard(held, reason);
         }
     }
 

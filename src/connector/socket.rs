@@ -339,6 +339,9 @@ impl Socket {
         if self.put_back(options).is_err() {
             return Judgement::Close(CloseReason::Failed);
         }
+        if *self.borrowed.get_mut() {
+            self.read_timeout = None; // nobody knows what it was set to
+        }
         if !self.complete || *self.borrowed.get_mut() {
             if let Some(reason) = self.probe() {
                 return Judgement::Close(reason);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ::http::HeaderMap;
 
-use crate::clock::Deadline;
+use crate::clock::{self, Deadline};
+use crate::connector::Socket;
 use crate::guard::PooledConn;
 use crate::http::buffer::Buffer;
 use crate::http::connector::{Conn, OriginConnector};
@@ -85,8 +86,11 @@ impl Reading {
     fn read(&mut self, out: &mut [u8]) -> Result<usize, Error> {
         let Some(conn) = &mut self.conn else { return Ok(0) };
         let times = self.times;
-        let by = || times.by(times.read);
-        let result = self.content.read(&mut conn.socket, out, by);
+        let result = if times.is_over() {
+            Err(Trouble::Io(io::ErrorKind::TimedOut.into()))
+        } else {
+            self.content.read(&mut conn.socket, out, || times.by(times.read))
+        };
         match result {
             Ok(count) => {
                 self.count += count as u64;
@@ -131,16 +135,17 @@ impl Reading {
         let Some(mut conn) = self.conn.take() else { return };
         let bytes = self.count;
         self.tracer.tell(|at| Event::BodyEnd { at, bytes });
-        let is_clean = self.content.is_clean();
+        let is_clean = self.unfit.is_none() && self.content.is_clean(&conn.socket);
         let unfit = self.unfit.or_else(|| (!is_clean).then_some(Unfit::StrayBytes));
         match unfit {
             None => {
                 conn.socket.set_complete();
+                conn.rested = clock::mono();
                 drop(conn);
                 self.tracer.tell(|at| Event::Returned { at });
             }
             Some(reason) => {
-                PooledConn::discard(conn);
+                PooledConn::close(conn, reason.to_pool());
                 self.tracer.tell(|at| Event::Closed { at, reason });
             }
         }
@@ -148,7 +153,7 @@ impl Reading {
 
     fn give_up(&mut self, reason: Unfit) {
         if let Some(conn) = self.conn.take() {
-            PooledConn::discard(conn);
+            PooledConn::close(conn, reason.to_pool());
             self.tracer.tell(|at| Event::Closed { at, reason });
         }
     }
@@ -163,7 +168,13 @@ impl Reading {
         }
         // What is there already costs nothing.
         let mut sink = [0; 1024];
-        while matches!(self.content.read_here(&mut sink), Ok(count) if count > 0) {}
+        loop {
+            match self.content.read_here(&mut sink) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(_) => return self.give_up(Unfit::Failed),
+            }
+        }
         if self.content.is_done() {
             return self.finish();
         }
@@ -180,6 +191,9 @@ impl Reading {
     /// Reads what is left, if it is little and comes soon, so that the next request to the same
     /// server can have the connection.
     pub(crate) fn read_out(&mut self, most: u64, within: Duration) {
+        if self.unfit.is_some() {
+            return;
+        }
         let by = Deadline::after(within);
         self.times.total = Some(self.times.total.map_or(by, |total| total.min(by)));
         let mut sink = [0; 4 * 1024];
@@ -215,7 +229,7 @@ impl Body {
         self.reading.as_deref_mut()
     }
 
-    /// Bytes that are left to be read, if that is known.
+    /// Bytes that are left to be read, if that is known; none after a failure.
     #[must_use]
     pub fn len(&self) -> Option<u64> {
         self.reading.as_ref().map_or(Some(0), |reading| reading.content.left())
@@ -259,11 +273,12 @@ impl Body {
         }
         let mut bytes = Vec::new();
         let mut filled = 0;
-        while self.reading.is_some() {
+        while self.reading.is_some() || self.failed.is_some() {
             if filled == bytes.len() {
                 let ahead =
                     self.len().unwrap_or_else(|| filled.max(8 * 1024) as u64).min(MOST_AHEAD);
-                bytes.resize(filled + usize::try_from(ahead).unwrap_or(1).max(1), 0);
+                // One more, to see with the same read that nothing follows.
+                bytes.resize(filled + usize::try_from(ahead).unwrap_or(0).saturating_add(1), 0);
             }
             let room = bytes.get_mut(filled..).unwrap_or_default();
             filled += self.read_some(room)?;
@@ -364,7 +379,6 @@ impl fmt::Debug for Body {
 /// assert_eq!(&echo, b"hello");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Upgraded {
     conn: Conn,
     buffer: Buffer,
@@ -377,9 +391,23 @@ impl Upgraded {
         Ok(Self { conn, buffer })
     }
 
+    /// The socket, and what had come already, which is to be read first: for two threads that read
+    /// and write at the same time, say.
+    #[must_use]
+    pub fn into_parts(self) -> (Socket, Vec<u8>) {
+        let come = self.buffer.unread().to_vec();
+        (self.conn.into_socket(), come)
+    }
+
     /// The socket, for its time-outs and addresses. What had come already is not read from there.
-    pub fn socket(&mut self) -> &mut crate::connector::Socket {
+    pub fn socket(&mut self) -> &mut Socket {
         &mut self.conn.socket
+    }
+}
+
+impl fmt::Debug for Upgraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgraded").field("conn", &self.conn).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Memory to read into. It is kept by threads, and not by connections: an idle one holds none.
 
 use std::cell::RefCell;
+use std::fmt;
 
 use crate::sync::thread_local;
 
@@ -41,16 +42,22 @@ fn give_back(bytes: Vec<u8>, of: impl FnOnce(&mut Kept) -> &mut Vec<Vec<u8>>) {
 }
 
 /// Bytes that have come and were not taken yet.
-#[derive(Debug, Default)]
 pub(crate) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// What came last took all the room: more may have come.
+    is_filled_up: bool,
 }
 
 impl Buffer {
     pub(crate) const fn new() -> Self {
-        Self { bytes: Vec::new(), start: 0, end: 0 }
+        Self { bytes: Vec::new(), start: 0, end: 0, is_filled_up: false }
+    }
+
+    /// More may have come than was read here.
+    pub(crate) const fn is_filled_up(&self) -> bool {
+        self.is_filled_up
     }
 
     /// What has come.
@@ -88,6 +95,7 @@ impl Buffer {
     /// So much has come to that room.
     pub(crate) fn filled(&mut self, count: usize) {
         self.end = (self.end + count).min(self.bytes.len());
+        self.is_filled_up = self.end == self.bytes.len();
     }
 }
 
@@ -99,8 +107,14 @@ impl Drop for Buffer {
     }
 }
 
+/// Its memory held what others have read before: none of it is shown.
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} unread)", self.unread().len())
+    }
+}
+
 /// A request's head, and perhaps its body: recycled memory as well.
-#[derive(Debug)]
 pub(crate) struct Written(pub(crate) Vec<u8>);
 
 impl Written {

@@ -17,10 +17,10 @@ use crate::sync::Arc;
 /// One read of a socket blocks so long at a time; who waits longer reads again, and who may not
 /// wait so long asks first. So that no request need set it.
 const TICK: Duration = Duration::from_millis(500);
-/// A connection that was idle for longer is looked at before it is used.
-const PROBE_AFTER: Duration = Duration::from_millis(1);
 /// What is dropped before its end is read to there, or closed.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(50);
+
+type SetPool = dyn FnOnce(PoolBuilder<OriginConnector>) -> PoolBuilder<OriginConnector> + Send;
 
 /// What all requests of a client have in common.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub(crate) struct Settings {
 pub struct Builder {
     settings: Settings,
     options: SocketOptions,
-    pool: Box<dyn FnOnce(PoolBuilder<OriginConnector>) -> PoolBuilder<OriginConnector>>,
+    pool: Box<SetPool>,
     /// The first setting that makes no sense.
     refused: Option<Error>,
 }
@@ -88,11 +88,12 @@ impl Builder {
     /// Settings of the pool: how many connections, and how long a checkout (default 5 s), a name and
     /// a connect (together 3 s) may take.
     ///
-    /// Defaults as [the pool's](crate::Builder), but that a connection is looked at if it was idle
-    /// for longer than 1 ms.
+    /// Defaults as [the pool's](crate::Builder), but that a body which was dropped unread is read for
+    /// 50 ms. Whatever [`probe_after`](crate::Builder::probe_after) says, a connection is looked at
+    /// before it is used again, unless its last answer ended less than 50 µs ago.
     pub fn pool(
         mut self,
-        set: impl FnOnce(PoolBuilder<OriginConnector>) -> PoolBuilder<OriginConnector> + 'static,
+        set: impl FnOnce(PoolBuilder<OriginConnector>) -> PoolBuilder<OriginConnector> + Send + 'static,
     ) -> Self {
         let before = self.pool;
         self.pool = Box::new(|pool| set(before(pool)));
@@ -216,9 +217,7 @@ impl Builder {
             }
         }
         let options = self.options.read_timeout(TICK).write_timeout(TICK);
-        let pool = Pool::builder(OriginConnector { options })
-            .probe_after(PROBE_AFTER)
-            .settle_timeout(SETTLE_TIMEOUT);
+        let pool = Pool::builder(OriginConnector { options }).settle_timeout(SETTLE_TIMEOUT);
         let pool = (self.pool)(pool).build().map_err(Error::from_pool)?;
         Ok(Client::of(pool, self.settings))
     }

@@ -133,9 +133,24 @@ impl Client {
         &self,
         request: Request<B>,
     ) -> Result<Response<Body>, Error> {
-        let (mut parts, body) = request.into_parts();
-        let options = parts.extensions.remove::<Options>().unwrap_or_default();
-        self.run(Request::from_parts(parts, ()), body.into(), &options)
+        self.prepare(request).send()
+    }
+
+    /// A request that was made elsewhere, for settings of its own.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use warmline::http::{Client, types};
+    ///
+    /// let client = Client::new();
+    /// let request = types::Request::put("http://127.0.0.1:1/").body("text")?;
+    /// let error = client.prepare(request).timeout(Duration::from_secs(1)).send().unwrap_err();
+    /// assert_eq!(error.origin(), Some("http://127.0.0.1:1")); // nobody listens there
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn prepare<'b, B: Into<Upload<'b>>>(&self, request: Request<B>) -> RequestBuilder<'_, 'b> {
+        let (parts, body) = request.into_parts();
+        RequestBuilder::of(self, Request::from_parts(parts, ()), body.into())
     }
 
     #[track_caller]
@@ -158,6 +173,7 @@ impl Client {
             began,
         };
         let tracer = if options.tracer.is_on() { &options.tracer } else { &settings.tracer };
+        let tracer = &tracer.begin(request.method(), request.uri());
         let written = Written::new();
         let mut run = Run { client: self, options, times, tracer, upload, written };
         let response = run.follow(request)?;

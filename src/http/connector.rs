@@ -1,8 +1,9 @@
 //! Connections to origins, as the pool sees them.
 
+use std::fmt;
 use std::time::Duration;
 
-use crate::clock::Deadline;
+use crate::clock::{Deadline, Stamp};
 use crate::connector::{Connector, Opening, Plan, Reset, Socket, SocketOptions, Watch};
 use crate::error::BoxError;
 use crate::http::content::{Content, Trouble};
@@ -29,7 +30,6 @@ pub struct OriginConnector {
 }
 
 /// A connection to an origin, of whatever kind.
-#[derive(Debug)]
 pub struct Conn {
     pub(crate) socket: Socket,
     /// What is left of the last answer, to be read before the next request.
@@ -38,6 +38,14 @@ pub struct Conn {
     pub(crate) told_idle: Option<u32>,
     pub(crate) resolve: Duration,
     pub(crate) connect: Duration,
+    /// When its last answer had ended.
+    pub(crate) rested: Stamp,
+}
+
+impl fmt::Debug for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn").field("socket", &self.socket).finish_non_exhaustive()
+    }
 }
 
 impl Conn {
@@ -53,6 +61,10 @@ impl Conn {
         true
     }
 
+    pub(crate) fn into_socket(self) -> Socket {
+        self.socket
+    }
+
     fn drain(&mut self, deadline: Deadline) -> Result<(), BoxError> {
         let Some(mut content) = self.unread.take() else { return Ok(()) };
         let by = deadline.min(Deadline::after(DRAIN_TIME));
@@ -64,11 +76,10 @@ impl Conn {
                 return Err("the rest of the answer is too long to read".into());
             }
         }
-        if !content.is_clean() {
+        if !content.is_clean(&self.socket) {
             return Err("more came than the answer".into());
         }
-        self.socket.set_complete();
-        Ok(())
+        Ok(()) // and the pool has a look of its own
     }
 }
 
@@ -95,6 +106,7 @@ impl Connector for OriginConnector {
             told_idle: None,
             resolve: opening.resolve(),
             connect: opening.connect(),
+            rested: Stamp::ZERO,
         })
     }
 

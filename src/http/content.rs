@@ -19,6 +19,10 @@ pub(crate) struct Content {
     buffer: Buffer,
     /// The server hung up at its end.
     has_hung_up: bool,
+    /// What was read last took all the room for it: more may have come.
+    is_filled_up: bool,
+    /// More came than the body holds.
+    has_stray: bool,
 }
 
 #[derive(Debug)]
@@ -27,6 +31,8 @@ enum Rest {
     Length(u64),
     Chunked(Chunked),
     UntilClose,
+    /// It makes no sense: nothing after it does.
+    Faulty,
 }
 
 /// Why no more of it can be had.
@@ -59,7 +65,8 @@ impl Content {
             Framing::Chunked => Rest::Chunked(Chunked::default()),
             Framing::UntilClose => Rest::UntilClose,
         };
-        Self { rest, buffer, has_hung_up: false }
+        let is_filled_up = buffer.is_filled_up();
+        Self { rest, buffer, has_hung_up: false, is_filled_up, has_stray: false }
     }
 
     pub(crate) const fn is_done(&self) -> bool {
@@ -71,18 +78,21 @@ impl Content {
         match self.rest {
             Rest::Done(_) => Some(0),
             Rest::Length(left) => Some(left),
-            Rest::Chunked(_) | Rest::UntilClose => None,
+            Rest::Chunked(_) | Rest::UntilClose | Rest::Faulty => None,
         }
     }
 
-    /// It ends only where the server hangs up.
+    /// It ends only where the server hangs up, if at all.
     pub(crate) const fn is_endless(&self) -> bool {
-        matches!(self.rest, Rest::UntilClose)
+        matches!(self.rest, Rest::UntilClose | Rest::Faulty)
     }
 
-    /// After its end: nothing more has come, and the server is still there.
-    pub(crate) const fn is_clean(&self) -> bool {
-        self.is_done() && self.buffer.is_empty() && !self.has_hung_up
+    /// After its end: nothing more has come, and the server is still there. A look at the socket,
+    /// if the last read could not tell.
+    pub(crate) fn is_clean(&self, socket: &Socket) -> bool {
+        let is_clean =
+            self.is_done() && self.buffer.is_empty() && !self.has_hung_up && !self.has_stray;
+        is_clean && (!self.is_filled_up || socket.probe().is_none())
     }
 
     pub(crate) fn take_trailers(&mut self) -> HeaderMap {
@@ -110,9 +120,10 @@ impl Content {
                 return Ok(count);
             }
             if let Some(direct) = self.direct(out) {
+                let room = direct.len();
                 let count = socket.read_by(direct, by())?;
-                self.note_direct(count)?;
-                return Ok(count);
+                self.is_filled_up = count == room;
+                return self.note_direct(count);
             }
             let room = self.buffer.room(MOST_HEAD_BYTES);
             let count = socket.read_by(room, by())?;
@@ -120,6 +131,7 @@ impl Content {
                 return self.hung_up();
             }
             self.buffer.filled(count);
+            self.is_filled_up = self.buffer.is_filled_up();
         }
     }
 
@@ -133,7 +145,14 @@ impl Content {
                 *left -= count as u64;
                 (count, count)
             }
-            Rest::Chunked(chunked) => chunked.decode(here, out)?,
+            Rest::Chunked(chunked) => match chunked.decode(here, out) {
+                Ok(done) => done,
+                Err(fault) => {
+                    self.rest = Rest::Faulty;
+                    return Err(fault.into());
+                }
+            },
+            Rest::Faulty => return Err(Fault::new("the answer made no sense before").into()),
             Rest::UntilClose => {
                 let count = copy(here, out, u64::MAX);
                 (count, count)
@@ -147,29 +166,35 @@ impl Content {
     /// Where content can be read to directly, as nothing but content comes next.
     fn direct<'o>(&self, out: &'o mut [u8]) -> Option<&'o mut [u8]> {
         let most = match &self.rest {
-            Rest::Length(left) => *left,
+            // With room for one byte more than there is, a read tells that there was no more.
+            Rest::Length(left) => left.saturating_add(1),
             Rest::UntilClose => u64::MAX,
             Rest::Chunked(chunked) => {
                 let is_long = chunked.missing() >= LONG as u64 && out.len() >= LONG;
                 is_long.then(|| chunked.missing())?
             }
-            Rest::Done(_) => return None,
+            Rest::Done(_) | Rest::Faulty => return None,
         };
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(out.len());
         out.get_mut(..most)
     }
 
-    fn note_direct(&mut self, count: usize) -> Result<(), Trouble> {
+    fn note_direct(&mut self, mut count: usize) -> Result<usize, Trouble> {
         if count == 0 {
-            return self.hung_up().map(drop);
+            return self.hung_up();
         }
         match &mut self.rest {
-            Rest::Length(left) => *left = left.saturating_sub(count as u64),
+            Rest::Length(left) => {
+                let most = usize::try_from(*left).unwrap_or(usize::MAX);
+                self.has_stray = count > most;
+                count = count.min(most);
+                *left -= count as u64;
+            }
             Rest::Chunked(chunked) => chunked.note_content(count),
-            Rest::UntilClose | Rest::Done(_) => {}
+            Rest::UntilClose | Rest::Done(_) | Rest::Faulty => {}
         }
         self.look_for_end();
-        Ok(())
+        Ok(count)
     }
 
     fn look_for_end(&mut self) {
@@ -189,7 +214,7 @@ impl Content {
             // Some servers hang up where the line end after the last chunk should be.
             Rest::Chunked(chunked) if chunked.is_all_there() => {}
             Rest::Done(_) => return Ok(0),
-            Rest::Length(_) | Rest::Chunked(_) => return Err(Trouble::Ended),
+            Rest::Length(_) | Rest::Chunked(_) | Rest::Faulty => return Err(Trouble::Ended),
         }
         self.rest = Rest::Done(HeaderMap::new());
         Ok(0)

@@ -80,8 +80,8 @@ impl fmt::Display for Stage {
 /// Why a request failed.
 ///
 /// One word large. [`kind`](Error::kind) is for programs. The text is for people: one line, which
-/// names the server and no more of the URL, with the time waited; the cause is its
-/// [`source`](StdError::source).
+/// names the server, where one was talked to, and nothing else of the URL; of a time-out also the
+/// time since the request began. The cause is its [`source`](StdError::source).
 ///
 /// ```
 /// use warmline::http::{Client, ErrorKind};

@@ -9,9 +9,10 @@ use crate::clock::{self, Deadline, Stamp};
 use crate::connector::Socket;
 use crate::http::buffer::Buffer;
 use crate::http::error::Stage;
-use crate::http::proto::{Awaiting, Fault, Head, MOST_HEAD_BYTES, Size, Step};
+use crate::http::proto::{Awaiting, Fault, Head, MOST_HEAD_BYTES, Size, Step, Unfit};
 use crate::http::trace::{Event, Tracer};
 use crate::http::upload::Upload;
+use crate::observe::CloseReason;
 
 /// Bodies are written in pieces, between which the server may be heard.
 const PIECE: usize = 64 * 1024;
@@ -41,6 +42,11 @@ impl Times {
         self.total.map_or(by, |total| by.min(total))
     }
 
+    /// The time for all of it is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.total.is_some_and(Deadline::has_passed)
+    }
+
     /// Since the request began.
     pub(crate) fn waited(&self) -> Duration {
         clock::mono().since(self.began)
@@ -64,6 +70,18 @@ pub(crate) struct Answer {
     pub(crate) buffer: Buffer,
     /// The whole request was sent.
     pub(crate) is_sent: bool,
+    /// Nothing came before its head.
+    pub(crate) is_first: bool,
+}
+
+impl Answer {
+    /// A server that closes an idle connection may say so, with 408: that is no answer to what was
+    /// asked at the same moment.
+    pub(crate) fn is_farewell(&self) -> bool {
+        let closes = matches!(self.head.unfit, Some(Unfit::ServerCloses | Unfit::Http10));
+        let status = self.head.response.status();
+        status == StatusCode::REQUEST_TIMEOUT && closes && self.is_first
+    }
 }
 
 /// There is no answer.
@@ -80,7 +98,11 @@ pub(crate) enum Cause {
     Ended,
     /// The server says that it closes a connection that nobody used: 408.
     Farewell,
+    /// Something had come that nobody asked for.
+    Stray,
     Fault(Fault),
+    /// The server takes no more of the request before its answer is read.
+    Stuck,
     TooLong,
     /// The reader of the body failed, or had too little.
     Upload(io::Error),
@@ -93,8 +115,18 @@ impl Cause {
         match self {
             Self::Ended => is_unread,
             Self::Io(error) => is_unread && is_hang_up(error),
-            Self::Farewell => true,
+            Self::Farewell | Self::Stray => true,
             _ => false,
+        }
+    }
+
+    /// Why the connection is closed.
+    pub(crate) fn reason(&self) -> CloseReason {
+        match self {
+            Self::Stray => CloseReason::StrayBytes,
+            Self::Ended | Self::Farewell => CloseReason::PeerClosed,
+            Self::Upload(_) => CloseReason::Unfinished,
+            Self::Io(_) | Self::Fault(_) | Self::Stuck | Self::TooLong => CloseReason::Failed,
         }
     }
 
@@ -114,13 +146,21 @@ fn is_hang_up(error: &io::Error) -> bool {
     )
 }
 
+/// What came before sending failed answers the request all the same.
+fn is_answer_to_half(cause: &Cause, head: &Head) -> bool {
+    let is_refusal = head.response.status().as_u16() >= 300;
+    match cause {
+        Cause::Upload(_) => false,
+        Cause::Io(error) => is_refusal || is_hang_up(error),
+        _ => is_refusal,
+    }
+}
+
 pub(crate) struct Exchange<'e> {
     pub(crate) socket: &'e mut Socket,
     pub(crate) awaiting: &'e mut Awaiting,
     pub(crate) times: &'e Times,
     pub(crate) tracer: &'e Tracer,
-    /// 408 is no answer to this request, but the end of an idle connection.
-    pub(crate) may_be_farewell: bool,
     buffer: Buffer,
     /// Bytes that came before the answer's head.
     announced: usize,
@@ -138,17 +178,7 @@ impl<'e> Exchange<'e> {
     ) -> Self {
         let buffer = Buffer::new();
         let (announced, has_begun, early) = (0, false, None);
-        Self {
-            socket,
-            awaiting,
-            times,
-            tracer,
-            may_be_farewell: false,
-            buffer,
-            announced,
-            has_begun,
-            early,
-        }
+        Self { socket, awaiting, times, tracer, buffer, announced, has_begun, early }
     }
 
     pub(crate) fn run(mut self, sending: Sending<'_, '_>) -> Result<Answer, Broken> {
@@ -158,6 +188,10 @@ impl<'e> Exchange<'e> {
         }
         let is_sent = matches!(sent, Ok(true));
         let head = match (sent, self.early.take()) {
+            // Whoever uploads half of something must learn of it, unless the server wants no more.
+            (Err(cause), Some(head)) if !is_answer_to_half(&cause, &head) => {
+                return Err(Broken { cause, stage: Stage::Write });
+            }
             (_, Some(head)) => head,
             (Ok(_), None) => {
                 let head = self.await_head(self.times.by(self.times.head));
@@ -172,7 +206,8 @@ impl<'e> Exchange<'e> {
         self.buffer.consume(head.used);
         let status = head.response.status();
         self.tracer.tell(|at| Event::Head { at, status });
-        Ok(Answer { head, buffer: self.buffer, is_sent })
+        let is_first = self.announced == 0;
+        Ok(Answer { head, buffer: self.buffer, is_sent, is_first })
     }
 
     fn tell_wrote(&self) {
@@ -222,26 +257,35 @@ impl<'e> Exchange<'e> {
     }
 
     fn write(&mut self, mut bytes: &[u8]) -> Result<(), Cause> {
-        let by = self.times.by(self.times.write);
         while !bytes.is_empty() {
-            let count = self.socket.write_by(bytes, by).map_err(Cause::Io)?;
+            let count = self.socket.write_by(bytes, self.write_by()?).map_err(Cause::Io)?;
             bytes = bytes.get(count..).unwrap_or_default();
         }
         Ok(())
     }
 
+    /// When the next bytes must have been taken.
+    fn write_by(&self) -> Result<Deadline, Cause> {
+        if self.times.is_over() {
+            return Err(Cause::Io(io::ErrorKind::TimedOut.into()));
+        }
+        Ok(self.times.by(self.times.write))
+    }
+
     /// Writes, and hears what the server says meanwhile; false if nothing more is wanted.
     fn write_pieces(&mut self, bytes: &[u8]) -> Result<bool, Cause> {
         for mut piece in bytes.chunks(PIECE) {
-            let by = self.times.by(self.times.write);
             while !piece.is_empty() {
-                let written = if self.early.is_some() {
-                    self.socket.write_by(piece, by).map(Some)
+                let by = self.write_by()?;
+                let has_answered = self.early.is_some();
+                let written = if has_answered {
+                    self.socket.write_or_hear(piece, by)
                 } else {
                     self.socket.write_unless_answered(piece, by)
                 };
                 match written.map_err(Cause::Io)? {
                     Some(count) => piece = piece.get(count..).unwrap_or_default(),
+                    None if has_answered => return Err(Cause::Stuck),
                     None => {
                         self.hear(by)?;
                         let is_refusal = |head: &Head| head.response.status().as_u16() >= 300;
@@ -320,11 +364,7 @@ impl<'e> Exchange<'e> {
     }
 
     fn step(&mut self) -> Result<Step, Cause> {
-        let come = self.buffer.unread();
-        if self.may_be_farewell && come.get(9..12) == Some(b"408") {
-            return Err(Cause::Farewell);
-        }
-        self.awaiting.head(come).map_err(Cause::Fault)
+        self.awaiting.head(self.buffer.unread()).map_err(Cause::Fault)
     }
 
     fn note_interim(&mut self, used: usize, status: StatusCode) {
@@ -335,10 +375,11 @@ impl<'e> Exchange<'e> {
 
     /// Reads more of what comes before the body.
     fn fill(&mut self, by: Deadline) -> Result<(), Cause> {
-        let room = self.buffer.room(MOST_HEAD_BYTES.saturating_sub(self.announced));
-        if room.is_empty() {
+        let most = MOST_HEAD_BYTES.saturating_sub(self.announced);
+        if self.buffer.unread().len() >= most {
             return Err(Cause::TooLong);
         }
+        let room = self.buffer.room(most);
         let count = self.socket.read_by(room, by).map_err(Cause::Io)?;
         if count == 0 {
             return Err(Cause::Ended);

@@ -34,7 +34,10 @@
 //! moment of the request is replaced, and the request sent again, where that is
 //! [safe](Client::send). `Keep-Alive: timeout=` and `max=` are believed.
 //!
-//! Without a length that can be believed, without TLS and without a proxy: those are for later.
+//! What nobody can see: bytes that a server sends behind an answer, later than that and before the
+//! next request, if that follows within 50 µs. A connection that rested longer is looked at first.
+//!
+//! TLS, proxies (but for [`via`](RequestBuilder::via)), compression and cookies are for later.
 
 mod body;
 mod buffer;

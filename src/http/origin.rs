@@ -98,13 +98,16 @@ impl Name<Origin> for str {
 pub(crate) struct Site<'u>(&'u Authority);
 
 impl<'u> Site<'u> {
+    /// Of a CONNECT, which names host and port alone.
+    pub(crate) fn of_tunnel(uri: &'u Uri) -> Result<Self, Error> {
+        uri.authority().map(Self).ok_or_else(|| refused("CONNECT needs a host and a port"))
+    }
+
     pub(crate) fn of(uri: &'u Uri) -> Result<Self, Error> {
         match uri.scheme_str() {
             Some("http") => {}
             Some("https") => return Err(refused("https needs TLS, which is not built in")),
             Some(_) => return Err(refused("only http:// is spoken here")),
-            // CONNECT names no scheme.
-            None if uri.path() == "" => {}
             None => return Err(refused("the URL must begin with http://")),
         }
         uri.authority().map(Self).ok_or_else(|| refused("the URL names no host"))
@@ -118,6 +121,7 @@ impl<'u> Site<'u> {
 }
 
 impl Name<Origin> for Site<'_> {
+    // Of http alone: with another scheme the same text would mean another origin.
     fn as_text(&self) -> Option<&str> {
         Some(self.text())
     }

@@ -14,6 +14,9 @@ pub(crate) enum Course {
 
 /// `None`: that is no redirect that a client follows.
 pub(crate) fn course(status: StatusCode, method: &Method) -> Option<Course> {
+    if *method == Method::CONNECT {
+        return None;
+    }
     match status.as_u16() {
         // What browsers made of 301 and 302, and RFC 9110 allows.
         301 | 302 if *method == Method::POST => Some(Course::Get),
@@ -24,11 +27,12 @@ pub(crate) fn course(status: StatusCode, method: &Method) -> Option<Course> {
 }
 
 /// The URL that a `Location` means, seen from `base` (RFC 3986, 5.2).
-pub(crate) fn target(base: &Uri, location: &str) -> Option<Uri> {
+pub(crate) fn target(base: &Uri, location: &[u8]) -> Option<Uri> {
+    let location = encoded(location);
     let location = location.split('#').next().unwrap_or_default();
     let has_scheme = location.split(['/', '?']).next().is_some_and(|first| first.contains(':'));
     if has_scheme {
-        return location.parse().ok().filter(|uri: &Uri| uri.authority().is_some());
+        return location.parse().ok().filter(|uri: &Uri| uri.scheme().is_some());
     }
     let mut parts = base.clone().into_parts();
     if let Some(rest) = location.strip_prefix("//") {
@@ -46,6 +50,20 @@ pub(crate) fn target(base: &Uri, location: &str) -> Option<Uri> {
     };
     parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
     uri(parts)
+}
+
+/// A location as servers write it: what a URL cannot hold is encoded as browsers do.
+fn encoded(location: &[u8]) -> String {
+    let mut encoded = String::with_capacity(location.len());
+    for &byte in location.trim_ascii() {
+        let is_odd = !byte.is_ascii_graphic() || b"\"<>\\^`{|}".contains(&byte);
+        if is_odd {
+            encoded.push_str(&format!("%{byte:02X}"));
+        } else {
+            encoded.push(char::from(byte));
+        }
+    }
+    encoded
 }
 
 fn uri(parts: Parts) -> Option<Uri> {
@@ -136,9 +154,12 @@ mod tests {
             ("", "http://a.example:81/b/c/d?q"),
             ("x#part", "http://a.example:81/b/c/x"),
             ("x:y/z", ""),
-            ("/a b", ""),
+            ("mailto:a@b", ""),
+            ("/a b", "http://a.example:81/a%20b"),
+            ("/\u{fc}?\"x\"", "http://a.example:81/%C3%BC?%22x%22"),
         ] {
-            let found = target(&base, location).map(|uri| uri.to_string()).unwrap_or_default();
+            let found =
+                target(&base, location.as_bytes()).map(|uri| uri.to_string()).unwrap_or_default();
             assert_eq!(found, means, "{location}");
         }
     }
@@ -152,6 +173,7 @@ mod tests {
         assert_eq!(of(308, &Method::POST), Some(Course::Same));
         assert_eq!(of(304, &Method::GET), None);
         assert_eq!(of(300, &Method::GET), None);
+        assert_eq!(of(302, &Method::CONNECT), None, "what the proxy says is for the caller");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::http::upload::Upload;
 use crate::key::SocketPath;
 use crate::sync::Arc;
 
-/// What one request has in its own way. Travels in the extensions of a request.
+/// What one request has in its own way.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     pub(crate) timeout: Option<Duration>,
@@ -67,6 +67,14 @@ pub struct RequestBuilder<'c, 'b> {
 }
 
 impl<'c> RequestBuilder<'c, '_> {
+    pub(crate) fn of<'u>(
+        client: &'c Client,
+        request: Request<()>,
+        upload: Upload<'u>,
+    ) -> RequestBuilder<'c, 'u> {
+        RequestBuilder { client, request: Ok(request), upload, options: Options::default() }
+    }
+
     pub(crate) fn new(client: &'c Client, method: Method, url: &str) -> Self {
         let mut request = Request::new(());
         *request.method_mut() = method;
@@ -90,8 +98,12 @@ impl<'c> RequestBuilder<'c, '_> {
         let value = value.try_into().map_err(Into::into);
         match (name, value) {
             (Ok(name), Ok(value)) => {
-                if let Ok(request) = &mut self.request {
-                    request.headers_mut().append(name, value);
+                let added = match &mut self.request {
+                    Ok(request) => request.headers_mut().try_append(name, value).map(drop),
+                    Err(_) => Ok(()),
+                };
+                if added.is_err() {
+                    return self.refuse("the request has too many headers");
                 }
             }
             (Err(error), _) | (_, Err(error)) => {
@@ -189,7 +201,8 @@ impl<'c> RequestBuilder<'c, '_> {
         self
     }
 
-    /// Whether an answer of 400 and above is an [error](crate::http::ErrorKind::Status). Default: no.
+    /// Whether an answer of 400 and above is an [error](crate::http::ErrorKind::Status). Default: [as
+    /// the client](crate::http::Builder::error_for_status).
     pub fn error_for_status(mut self, yes: bool) -> Self {
         self.options.fails_on_status = Some(yes);
         self

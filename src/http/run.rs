@@ -15,19 +15,23 @@ use crate::http::content::Content;
 use crate::http::error::{Error, ErrorKind, Stage};
 use crate::http::exchange::{Answer, Broken, Cause, Exchange, Sending, Times};
 use crate::http::origin::Site;
-use crate::http::proto::{self, Framing, Size, Unfit, has_token};
+use crate::http::proto::{self, Fault, Framing, Size, Unfit, has_token};
 use crate::http::redirect::{self, Course};
 use crate::http::request::Options;
 use crate::http::trace::{Event, Tracer};
 use crate::http::upload::Upload;
+use crate::key::Name;
+use crate::observe::CloseReason;
 use crate::pool::Endpoint;
 
 /// Bodies that are no longer go with the head, in one write.
 const SHORT: usize = 16 * 1024;
-/// A request is sent again so often at the most.
-const MOST_REPEATS: u32 = 5;
-/// After so many connections that had died, the others of that age are not tried.
-const EVICT_AFTER: u32 = 2;
+/// A request is sent again so often at the most: each time uses up a connection that had died.
+const MOST_REPEATS: u32 = 32;
+/// A connection that was idle for longer is looked at before it is used: something may have come
+/// that nobody asked for, and would be taken for the answer. A look at each would cost requests that
+/// follow each other closely a third system call.
+const LOOK_AFTER: Duration = Duration::from_micros(50);
 /// The body of a redirect is read up to here, so that its connection can be used for what follows.
 const MOST_OF_REDIRECT: u64 = 64 * 1024;
 const REDIRECT_TIME: Duration = Duration::from_millis(50);
@@ -66,6 +70,9 @@ impl Run<'_, '_> {
             if let Some(reading) = response.body_mut().reading_mut() {
                 reading.read_out(MOST_OF_REDIRECT, REDIRECT_TIME);
             }
+            if hop == most {
+                break;
+            }
             let status = response.status();
             self.tracer.tell(|at| Event::Redirected { at, status });
             self.redirect(&mut request, course, &target);
@@ -84,13 +91,15 @@ impl Run<'_, '_> {
         let location = response.headers().get(header::LOCATION);
         let (Some(course), Some(location)) = (course, location) else { return Ok(None) };
         // What was read away cannot be sent again: its sender decides.
-        if course == Course::Same && !self.upload.is_replayable() {
+        if course == Course::Same && !self.upload.is_whole() {
             return Ok(None);
         }
-        let target = location.to_str().ok();
-        let Some(target) = target.and_then(|text| redirect::target(request.uri(), text)) else {
-            return Err(Error::new(ErrorKind::Redirect, "the server redirects to nowhere"));
-        };
+        let nowhere = || Error::new(ErrorKind::Redirect, "the server redirects to nowhere");
+        let target = redirect::target(request.uri(), location.as_bytes()).ok_or_else(nowhere)?;
+        if self.options.via.is_none() {
+            let origin = Site::of(&target).and_then(|site| site.to_key().map(drop));
+            origin.map_err(|error| nowhere().because(error))?;
+        }
         Ok(Some((course, target)))
     }
 
@@ -108,7 +117,7 @@ impl Run<'_, '_> {
     /// Sends the request to the place that its URL names.
     #[track_caller]
     fn once(&mut self, request: &Request<()>) -> Result<Response<Body>, Error> {
-        let endpoint = self.endpoint(request.uri())?;
+        let endpoint = self.endpoint(request)?;
         let is_replayable = self.is_replayable(request);
         let has_body = !matches!(self.upload.size(), Size::None | Size::Known(0));
         let awaits_go_on =
@@ -118,53 +127,60 @@ impl Run<'_, '_> {
         let short = self.upload.bytes().filter(|bytes| !awaits_go_on && bytes.len() <= SHORT);
         self.written.0.extend_from_slice(short.unwrap_or_default());
         let is_joined = short.is_some();
-        let mut repeats = 0;
+        let mut tries = Tries { repeats: 0, had_farewell: false };
         loop {
             let mut conn = self.checkout(&endpoint)?;
-            // One that was opened for nobody may have died as well as a used one.
-            let is_reused =
-                PooledConn::is_reused(&conn) || PooledConn::exchange(&mut conn).was_idle();
-            let broken = if is_reused && !is_replayable && conn.socket.probe().is_some() {
-                // Who could not be repeated has had a last look.
-                Broken { cause: Cause::Ended, stage: Stage::Write }
+            let past = Past::of(&mut conn, self.times.began);
+            let broken = if let Some(broken) = past.look(&conn, is_replayable) {
+                broken
             } else {
                 let upload = (!is_joined).then_some(&mut self.upload);
                 let sending = Sending { first: &self.written.0, upload, awaits_go_on };
                 let socket = &mut conn.socket;
-                let mut exchange = Exchange::new(socket, &mut awaiting, &self.times, self.tracer);
-                exchange.may_be_farewell = is_reused && is_replayable;
+                let exchange = Exchange::new(socket, &mut awaiting, &self.times, self.tracer);
                 match exchange.run(sending) {
-                    Ok(answer) => return self.answered(answer, conn, &endpoint, is_reused),
+                    Ok(answer)
+                        if answer.is_farewell()
+                            && past.may_be_stale
+                            && is_replayable
+                            && is_joined
+                            && !tries.had_farewell =>
+                    {
+                        tries.had_farewell = true;
+                        Broken { cause: Cause::Farewell, stage: Stage::Head }
+                    }
+                    Ok(answer) => {
+                        return self.answered(answer, conn, &endpoint, past.may_be_stale);
+                    }
                     Err(broken) => broken,
                 }
             };
             let (written, read) = (conn.socket.bytes_written(), conn.socket.bytes_read());
-            PooledConn::discard(conn);
+            PooledConn::close(conn, broken.cause.reason());
             self.tracer.tell(|at| Event::Closed { at, reason: Unfit::Failed });
-            let is_stale = is_reused && broken.cause.is_hang_up(read == 0);
+            let is_stale = past.may_be_stale && broken.cause.is_hang_up(read == 0);
             // Of what was not written the server knows nothing.
             let is_safe = match written {
                 0 => self.upload.is_whole(),
                 _ => is_replayable && self.upload.is_replayable(),
             };
-            let has_time = self.times.total.is_none_or(|total| !total.has_passed());
-            if !(is_stale && is_safe && has_time && repeats < MOST_REPEATS) {
+            if !(is_stale && is_safe && tries.repeats < MOST_REPEATS && !self.times.is_over()) {
                 let error = if is_stale { stale(broken.stage) } else { self.error_of(broken) };
                 return Err(error.to(endpoint.key()));
             }
-            repeats += 1;
-            if repeats == EVICT_AFTER {
-                endpoint.evict(); // they are of one age
-            }
+            tries.repeats += 1;
             self.tracer.tell(|at| Event::Repeated { at });
         }
     }
 
-    fn endpoint(&self, uri: &Uri) -> Result<Endpoint<OriginConnector>, Error> {
+    fn endpoint(&self, request: &Request<()>) -> Result<Endpoint<OriginConnector>, Error> {
         if let Some(origin) = &self.options.via {
             return self.client.pool().endpoint(origin).map_err(Error::from_pool);
         }
-        let site = Site::of(uri).map_err(Error::from_pool)?;
+        let uri = request.uri();
+        let is_tunnel = request.method() == Method::CONNECT;
+        let site = if is_tunnel { Site::of_tunnel(uri) } else { Site::of(uri) };
+        let site = site.map_err(Error::from_pool)?;
         self.client.pool().endpoint(&site).map_err(Error::from_pool)
     }
 
@@ -225,7 +241,7 @@ impl Run<'_, '_> {
         endpoint: &Endpoint<OriginConnector>,
         is_reused: bool,
     ) -> Result<Response<Body>, Error> {
-        let Answer { head, buffer, is_sent } = answer;
+        let Answer { head, buffer, is_sent, .. } = answer;
         let is_news = |&seconds: &u32| seconds > 0 && conn.told_idle != Some(seconds);
         if let Some(seconds) = head.told.idle.filter(is_news) {
             conn.told_idle = Some(seconds);
@@ -263,11 +279,15 @@ impl Run<'_, '_> {
             Cause::Io(error) => {
                 Error::new(ErrorKind::Broken, "the connection failed").because(error)
             }
-            Cause::Ended | Cause::Farewell => {
+            Cause::Ended | Cause::Farewell | Cause::Stray => {
                 Error::new(ErrorKind::Broken, "the connection ended before there was an answer")
             }
             Cause::Fault(fault) => {
                 Error::new(ErrorKind::Protocol, "the answer makes no sense").because(fault)
+            }
+            Cause::Stuck => {
+                let what = "the server takes no more of the request before its answer is read";
+                Error::new(ErrorKind::Broken, what)
             }
             Cause::TooLong => Error::new(ErrorKind::TooLong, "the head of the answer is too long"),
             Cause::Upload(error) => {
@@ -275,6 +295,50 @@ impl Run<'_, '_> {
             }
         };
         error.at(stage)
+    }
+}
+
+/// How often a request was sent, but for the first time.
+struct Tries {
+    repeats: u32,
+    /// One of them was met by the farewell of an idle connection.
+    had_farewell: bool,
+}
+
+/// What became of a connection before this request.
+#[derive(Clone, Copy)]
+struct Past {
+    /// Nobody has used it.
+    is_fresh: bool,
+    /// It may have died while nobody used it: it is not one that was opened for this request.
+    may_be_stale: bool,
+    /// Its last answer has ended just now.
+    is_hot: bool,
+}
+
+impl Past {
+    fn of(conn: &mut PooledConn<OriginConnector>, began: Stamp) -> Self {
+        let is_fresh = !PooledConn::is_reused(conn);
+        let may_be_stale = !is_fresh || PooledConn::exchange(conn).was_idle();
+        let is_hot = !is_fresh && began.since(conn.rested) < LOOK_AFTER;
+        Self { is_fresh, may_be_stale, is_hot }
+    }
+
+    /// A look at the connection, where something may have come, or where it could not be made good
+    /// if it had died.
+    fn look(self, conn: &PooledConn<OriginConnector>, is_replayable: bool) -> Option<Broken> {
+        if self.is_hot && is_replayable {
+            return None;
+        }
+        let found = conn.socket.probe()?;
+        let cause = match found {
+            CloseReason::StrayBytes if self.is_fresh && !self.may_be_stale => {
+                Cause::Fault(Fault::new("the server spoke before it was asked"))
+            }
+            CloseReason::StrayBytes => Cause::Stray,
+            _ => Cause::Ended,
+        };
+        Some(Broken { cause, stage: Stage::Write })
     }
 }
 

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use ::http::StatusCode;
+use ::http::{Method, StatusCode, Uri};
 
 use crate::clock::{self, Stamp};
 use crate::http::proto::Unfit;
+use crate::shared::{guarded, note_panic};
 use crate::sync::Arc;
 
 /// A step of a request. Their times are by the monotonic clock.
@@ -44,11 +45,13 @@ use crate::sync::Arc;
 #[non_exhaustive]
 pub enum Event {
     /// The request asks for a connection.
+    #[non_exhaustive]
     Queued {
         /// When.
         at: Stamp,
     },
     /// The name of the server was looked up, for the connection that this request got.
+    #[non_exhaustive]
     Resolved {
         /// When that was known here, not when it was done.
         at: Stamp,
@@ -56,6 +59,7 @@ pub enum Event {
         took: Duration,
     },
     /// The socket was connected, of the connection that this request got.
+    #[non_exhaustive]
     Connected {
         /// When that was known here, not when it was done.
         at: Stamp,
@@ -63,6 +67,7 @@ pub enum Event {
         took: Duration,
     },
     /// There is a connection.
+    #[non_exhaustive]
     GotConnection {
         /// When.
         at: Stamp,
@@ -74,6 +79,7 @@ pub enum Event {
         idle_for: Duration,
     },
     /// The request is written, or as much of it as the server wanted.
+    #[non_exhaustive]
     Wrote {
         /// When.
         at: Stamp,
@@ -81,6 +87,7 @@ pub enum Event {
         bytes: u64,
     },
     /// The server said something before its answer: 100, 103.
+    #[non_exhaustive]
     Interim {
         /// When.
         at: Stamp,
@@ -88,11 +95,13 @@ pub enum Event {
         status: StatusCode,
     },
     /// The first bytes of the answer have come.
+    #[non_exhaustive]
     FirstByte {
         /// When.
         at: Stamp,
     },
     /// The answer's head is complete.
+    #[non_exhaustive]
     Head {
         /// When.
         at: Stamp,
@@ -100,18 +109,22 @@ pub enum Event {
         status: StatusCode,
     },
     /// The answer's body has ended.
+    #[non_exhaustive]
     BodyEnd {
         /// When.
         at: Stamp,
         /// Bytes of content.
         bytes: u64,
     },
-    /// The connection went back to the pool, for the next request.
+    /// The connection went to the pool, for the next request, unless the pool has something against it:
+    /// its age, say, or too much of an answer that was dropped unread.
+    #[non_exhaustive]
     Returned {
         /// When.
         at: Stamp,
     },
     /// The connection is closed, and not used again.
+    #[non_exhaustive]
     Closed {
         /// When.
         at: Stamp,
@@ -119,11 +132,13 @@ pub enum Event {
         reason: Unfit,
     },
     /// The connection had died while it was idle: the request is sent again, on another.
+    #[non_exhaustive]
     Repeated {
         /// When.
         at: Stamp,
     },
     /// The server sends the request elsewhere, and it goes there.
+    #[non_exhaustive]
     Redirected {
         /// When.
         at: Stamp,
@@ -134,7 +149,7 @@ pub enum Event {
 
 /// Is told what happens to requests: on the thread that sends them, or reads their answers.
 ///
-/// Closures are, too. See [`Event`].
+/// Closures are, too. See [`Event`]. A panic in it is caught, and logged.
 ///
 /// ```
 /// use warmline::http::{Client, Event, Trace};
@@ -153,6 +168,13 @@ pub enum Event {
 pub trait Trace: Send + Sync {
     /// Something has happened. What it does delays the request.
     fn event(&self, event: &Event);
+
+    /// A request begins. Whoever is returned is told about it, and about no other: to tell requests
+    /// apart. `None`: this one is.
+    fn begin(&self, method: &Method, url: &Uri) -> Option<Box<dyn Trace>> {
+        let _unused = (method, url);
+        None
+    }
 }
 
 impl<F: Fn(&Event) + Send + Sync> Trace for F {
@@ -169,7 +191,23 @@ impl Tracer {
     #[inline]
     pub(crate) fn tell(&self, event: impl FnOnce(Stamp) -> Event) {
         if let Some(trace) = &self.0 {
-            trace.event(&event(clock::mono()));
+            let event = event(clock::mono());
+            if let Err(panic) = guarded(|| trace.event(&event)) {
+                note_panic("a trace of HTTP panicked", &panic);
+            }
+        }
+    }
+
+    /// For one request.
+    pub(crate) fn begin(&self, method: &Method, url: &Uri) -> Self {
+        let Some(trace) = &self.0 else { return Self(None) };
+        match guarded(|| trace.begin(method, url)) {
+            Ok(Some(own)) => Self(Some(Arc::from(own))),
+            Ok(None) => self.clone(),
+            Err(panic) => {
+                note_panic("a trace of HTTP panicked", &panic);
+                Self(None)
+            }
         }
     }
 

@@ -9,7 +9,8 @@ use crate::http::proto::Size;
 /// The body of a request: nothing, bytes, or a reader whose length is known or not.
 ///
 /// Bytes can be sent again, where the connection turns out to have died or the server redirects; a
-/// reader cannot, once something was read from it. A body of unknown length is sent in chunks.
+/// reader cannot, once something was read from it. A body of unknown length is sent in chunks. A
+/// reader that blocks holds up the request beyond its time-outs: they bound the waits for the server.
 ///
 /// ```
 /// use warmline::http::Upload;

@@ -78,16 +78,19 @@ pub(crate) fn wait(fd: BorrowedFd<'_>, until: Until, timeout: Duration) -> io::R
         Until::Either => PollFlags::IN | PollFlags::OUT,
     };
     let mut polled = [PollFd::from_borrowed_fd(fd, asked)];
-    // What does not fit is as good as never.
-    let timeout = Timespec::try_from(timeout).ok();
+    // Some systems take no longer ones; who waits longer waits again.
+    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+    let timeout = Timespec::try_from(timeout.min(LONGEST)).ok();
     match poll(&mut polled, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
     let [polled] = polled;
     let seen = polled.revents();
-    let is_readable = seen.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
-    Ok(Ready { is_readable, is_writable: seen.contains(PollFlags::OUT) })
+    // An error is there for whoever calls next, be it to read or to write.
+    let has_ended = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    let is_writable = seen.intersects(PollFlags::OUT | PollFlags::ERR | PollFlags::NVAL);
+    Ok(Ready { is_readable: seen.intersects(PollFlags::IN | has_ended), is_writable })
 }
 
 /// Has all calls that block on the socket return, through any of its descriptors.

@@ -23,6 +23,8 @@ mod happy_eyeballs;
 mod health;
 mod health_time;
 mod heartbeats;
+#[cfg(feature = "http")]
+mod http;
 mod limits;
 mod memcached;
 mod name_outages;

@@ -11,7 +11,8 @@ use crate::sys::{self, Until};
 const TELLS_TIME_OUT: bool = cfg!(unix);
 
 impl Socket {
-    /// Reads what is there, or waits for something to come, until `deadline` at the latest.
+    /// Reads what is there, or waits for something to come, until `deadline` at the latest. What is
+    /// there is read also when the deadline has passed.
     ///
     /// Its [read time-out](Socket::set_read_timeout) does not count. A deadline that is further
     /// away than that costs no more system calls than an ordinary read; a nearer one costs one
@@ -38,7 +39,9 @@ impl Socket {
     pub fn read_by(&mut self, buf: &mut [u8], deadline: Deadline) -> io::Result<usize> {
         loop {
             let left = deadline.remaining();
-            let ends_in_time = self.read_timeout.is_some_and(|timeout| timeout <= left);
+            // Through a descriptor that was lent its time-out may have been changed.
+            let ends_in_time =
+                !self.is_lent() && self.read_timeout.is_some_and(|timeout| timeout <= left);
             if !(ends_in_time && TELLS_TIME_OUT) {
                 match sys::wait(self.fd(), Until::Readable, left) {
                     Ok(ready) if ready.is_readable => {}
@@ -72,9 +75,11 @@ impl Socket {
         }
     }
 
-    /// Writes what there is room for, or waits for room, until `deadline` at the latest.
+    /// Writes what there is room for, or waits for room, until `deadline` at the latest. What there
+    /// is room for is written also when the deadline has passed.
     ///
-    /// Its [write time-out](Socket::set_write_timeout) does not count.
+    /// Its [write time-out](Socket::set_write_timeout) does not count, but on Windows, where a write
+    /// for which there is some room may block for that long.
     ///
     /// # Errors
     ///
@@ -113,6 +118,29 @@ impl Socket {
             match sys::send_now(self.fd(), buf) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return self.note_write(result).map(Some),
+            }
+        }
+    }
+
+    /// Like [`write_by`](Socket::write_by), but where there is no room it waits for something to read
+    /// as well, and then does not write: `None`.
+    ///
+    /// For requests to a server that answers while it reads: it may take no more before its answer
+    /// was read.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_by`](Socket::read_by).
+    pub fn write_or_hear(&mut self, buf: &[u8], deadline: Deadline) -> io::Result<Option<usize>> {
+        loop {
+            match sys::send_now(self.fd(), buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return self.note_write(result).map(Some),
+            }
+            match self.await_ready(Until::Either, deadline) {
+                Ok(ready) if ready.is_writable => {}
+                Ok(_) => return Ok(None),
+                Err(error) => return self.note_write(Err(error)).map(Some),
             }
         }
     }

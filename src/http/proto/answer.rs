@@ -20,7 +20,8 @@ const MOST_FIELDS: usize = 128;
 pub(crate) struct Awaiting {
     method: Method,
     asked_close: bool,
-    asked_upgrade: bool,
+    /// The protocols that it would rather speak.
+    asked_upgrade: Option<HeaderValue>,
     interim: u32,
 }
 
@@ -48,7 +49,11 @@ pub(crate) struct Head {
 }
 
 impl Awaiting {
-    pub(super) const fn new(method: Method, asked_close: bool, asked_upgrade: bool) -> Self {
+    pub(super) const fn new(
+        method: Method,
+        asked_close: bool,
+        asked_upgrade: Option<HeaderValue>,
+    ) -> Self {
         Self { method, asked_close, asked_upgrade, interim: 0 }
     }
 
@@ -92,7 +97,8 @@ impl Awaiting {
 
     fn framed(&self, used: usize, response: Response<()>) -> Result<Head, Fault> {
         let told = framing::told(response.headers());
-        let (framing, unfit) = framing::of(&self.method, &response, told, self.asked_upgrade)?;
+        let (framing, unfit) =
+            framing::of(&self.method, &response, told, self.asked_upgrade.as_ref())?;
         let unfit = unfit.or_else(|| self.asked_close.then_some(Unfit::RequestCloses));
         Ok(Head { used, response, framing, unfit, told })
     }

@@ -121,6 +121,11 @@ impl Chunked {
             }
             return Ok(0);
         };
+        // Others may take a line feed in an extension for the line's end.
+        let line = input.get(..used.saturating_sub(2)).unwrap_or_default();
+        if line.iter().any(|&byte| byte.is_ascii_control() && byte != b'\t') {
+            return Err(Fault::new("the line before a chunk makes no sense"));
+        }
         let free = size.saturating_mul(2).saturating_add(16);
         self.waste = (self.waste + used as u64).saturating_sub(free);
         if self.waste > MOST_WASTE || used > MOST_SIZE_LINE {
@@ -212,6 +217,9 @@ mod tests {
             b"\x0b5\r\nhello",
             b"5\nhello\r\n",
             b"5\rX\r\n",
+            b"5;a=b\nc\r\nhello\r\n",
+            b"5;a=b\rc\r\nhello\r\n",
+            b"5;a=b\0c\r\nhello\r\n",
             b"5\r\nhello!\r\n",
             b"5\r\nhello\n0\r\n",
             b"10000000000000000\r\n",

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use ::http::{HeaderMap, HeaderName, Method, Response, Version, header};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version, header};
 
 use crate::http::proto::{Fault, answer};
+use crate::observe::CloseReason;
 
 /// Where a body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,21 @@ pub enum Unfit {
     Failed,
 }
 
+impl Unfit {
+    /// In the pool's words.
+    pub(crate) const fn to_pool(self) -> CloseReason {
+        match self {
+            Self::StrayBytes | Self::TwoLengths => CloseReason::StrayBytes,
+            Self::Unread | Self::UnfinishedRequest => CloseReason::Unfinished,
+            Self::Failed => CloseReason::Failed,
+            Self::ServerCloses | Self::Http10 | Self::LastRequest | Self::UntilClose => {
+                CloseReason::PeerClosed
+            }
+            Self::RequestCloses | Self::Upgraded => CloseReason::Discarded,
+        }
+    }
+}
+
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -81,12 +97,12 @@ pub(crate) fn of(
     method: &Method,
     head: &Response<()>,
     told: Told,
-    asked_upgrade: bool,
+    asked_upgrade: Option<&HeaderValue>,
 ) -> Result<(Framing, Option<Unfit>), Fault> {
     let (status, headers) = (head.status().as_u16(), head.headers());
     if status == 101 {
-        if !asked_upgrade {
-            return Err(Fault::new("the server switches protocols without being asked to"));
+        if !asked_upgrade.is_some_and(|asked| is_granted(asked, headers)) {
+            return Err(Fault::new("the server switches to a protocol that was not asked for"));
         }
         return Ok((Framing::Tunnel, Some(Unfit::Upgraded)));
     }
@@ -118,6 +134,17 @@ pub(crate) fn of(
         Some(length) => (Framing::Length(length), unfit),
         None => (Framing::UntilClose, unfit.or(Some(Unfit::UntilClose))),
     })
+}
+
+/// The server switches, and to one of the protocols that it was offered.
+fn is_granted(asked: &HeaderValue, headers: &HeaderMap) -> bool {
+    let switches = has_token(headers, &header::CONNECTION, "upgrade");
+    let mut offers = asked.as_bytes().split(|&byte| byte == b',');
+    switches
+        && offers.any(|offer| {
+            let offer = std::str::from_utf8(offer.trim_ascii()).unwrap_or_default();
+            has_token(headers, &header::UPGRADE, offer)
+        })
 }
 
 fn unfit_by_head(head: &Response<()>, told: Told) -> Option<Unfit> {
@@ -187,7 +214,7 @@ mod tests {
 
     fn framed(lines: &[(&'static str, &str)]) -> Result<(Framing, Option<Unfit>), Fault> {
         let head = head(lines);
-        of(&Method::GET, &head, told(head.headers()), false)
+        of(&Method::GET, &head, told(head.headers()), None)
     }
 
     #[test]

@@ -59,8 +59,8 @@ pub(crate) fn write_head(
     let asks = |token| has_token(headers, &header::CONNECTION, token);
     let has_wishes = headers.contains_key(header::CONNECTION);
     let asked_close = is_old || (has_wishes && asks("close"));
-    let asked_upgrade = has_wishes && asks("upgrade") && headers.contains_key(header::UPGRADE);
-    Ok(Awaiting::new(method.clone(), asked_close, asked_upgrade))
+    let asked_upgrade = headers.get(header::UPGRADE).filter(|_| has_wishes && asks("upgrade"));
+    Ok(Awaiting::new(method.clone(), asked_close, asked_upgrade.cloned()))
 }
 
 fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -112,7 +112,9 @@ fn name_host(request: &Request<()>, out: &mut Vec<u8>) -> Result<(), Fault> {
     }
     match who {
         Some(who) if !headers.contains_key(header::AUTHORIZATION) => {
-            let value = format!("Basic {}", BASE64_STANDARD.encode(decoded(who)));
+            let (user, password) = who.split_once(':').unwrap_or((who, ""));
+            let credentials = [&decoded(user)[..], b":", &decoded(password)].concat();
+            let value = format!("Basic {}", BASE64_STANDARD.encode(credentials));
             write_field(out, b"authorization", value.as_bytes());
         }
         _ => {}
@@ -125,8 +127,9 @@ fn decoded(text: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let code = code.filter(|_| byte == b'%').and_then(|code| u8::from_str_radix(code, 16).ok());
+        let digits = after.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let digits = digits.filter(|_| byte == b'%').and_then(|two| std::str::from_utf8(two).ok());
+        let code = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         decoded.push(code.unwrap_or(byte));
         rest = if code.is_some() { after.get(2..).unwrap_or_default() } else { after };
     }

@@ -242,6 +242,11 @@ impl Peer {
         self.socket()?.shutdown(Shutdown::Write)
     }
 
+    /// From now on each write leaves at once, whatever is still on its way.
+    pub(crate) fn write_at_once(&mut self) -> io::Result<()> {
+        self.socket()?.set_tcp_nodelay(true)
+    }
+
     /// Ends the connection with a reset instead of a farewell.
     pub(crate) fn reset(&mut self) -> io::Result<()> {
         self.socket()?.set_linger(Some(Duration::ZERO))?;

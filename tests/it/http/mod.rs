@@ -1,0 +1,11 @@
+//! The HTTP client: what it promises on the wire, and when it uses a connection again.
+
+mod reuse;
+mod reuse_asked;
+mod reuse_limits;
+mod reuse_pieces;
+mod reuse_refused;
+mod reuse_threads;
+mod reuse_unread;
+mod reuse_upgrades;
+mod support;
