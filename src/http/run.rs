@@ -130,7 +130,8 @@ impl Run<'_, '_> {
         let mut tries = Tries { repeats: 0, had_farewell: false };
         loop {
             let mut conn = self.checkout(&endpoint)?;
-            let past = Past::of(&mut conn, self.times.began);
+            let mut past = Past::of(&mut conn, self.times.began);
+            past.is_hot &= tries.repeats == 0;
             let broken = if let Some(broken) = past.look(&conn, is_replayable) {
                 broken
             } else {
