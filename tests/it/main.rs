@@ -25,6 +25,10 @@ mod health_time;
 mod heartbeats;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod http_answers;
+#[cfg(feature = "http")]
+mod http_servers;
 mod limits;
 mod memcached;
 mod name_outages;

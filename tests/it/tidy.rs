@@ -248,7 +248,7 @@ fn every_file_of_tests_is_short() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if !path.ends_with("Cargo.lock") {
                 let lines = fs::read_to_string(&path).map_or(0, |text| text.lines().count());
                 assert!(lines <= 500, "{}: {lines} lines", path.display());
             }

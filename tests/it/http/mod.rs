@@ -3,6 +3,7 @@
 mod arrivals;
 mod bad_answers;
 mod comforts;
+mod doubt;
 mod early;
 mod injection;
 mod redirects;

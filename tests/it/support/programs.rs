@@ -63,6 +63,16 @@ const NGINX: Kind = Kind {
     end: Signal::TERM,
 };
 
+#[cfg(feature = "http")]
+const HAPROXY: Kind = Kind {
+    name: "haproxy",
+    package: "haproxy",
+    hello: "GET / HTTP/1.0\r\n\r\n",
+    answer: "HTTP/1.",
+    farewell: "",
+    end: Signal::TERM,
+};
+
 impl Program {
     /// A redis with these arguments as well; also on the Unix socket "redis.sock" in its folder.
     /// `None`, said aloud, if it is not installed.
@@ -87,6 +97,12 @@ impl Program {
     /// The same for nginx, with these settings of its part for HTTP. It answers with the path of
     /// the request.
     pub(crate) fn nginx(settings: &str) -> Option<Self> {
+        Self::nginx_with(settings, "location / { return 200 \"$request_uri\"; }")
+    }
+
+    /// The same, with these settings of its server, which listens on the Unix socket "nginx.sock" in
+    /// its folder as well.
+    pub(crate) fn nginx_with(settings: &str, server: &str) -> Option<Self> {
         Self::start(&NGINX, &[], |port, folder| {
             let root = folder.display();
             let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
@@ -98,13 +114,29 @@ impl Program {
                      access_log off; {temporary} {settings}
                      server {{
                          listen 127.0.0.1:{port};
-                         location / {{ return 200 \"$request_uri\"; }}
+                         listen unix:{root}/nginx.sock;
+                         {server}
                      }}
                  }}"
             );
             let file = folder.join("nginx.conf");
             fs::write(&file, configuration).unwrap();
             words(&format!("-c {} -p {root}", file.display()))
+        })
+    }
+
+    /// The same for haproxy, with these lines of its frontend.
+    #[cfg(feature = "http")]
+    pub(crate) fn haproxy(frontend: &str) -> Option<Self> {
+        Self::start(&HAPROXY, &[], |port, folder| {
+            let configuration = format!(
+                "global\n maxconn 64\ndefaults\n mode http\n timeout client 20s\n \
+                 timeout server 20s\n timeout connect 20s\n\
+                 frontend all\n bind 127.0.0.1:{port}\n{frontend}\n"
+            );
+            let file = folder.join("haproxy.cfg");
+            fs::write(&file, configuration).unwrap();
+            words(&format!("-db -f {}", file.display()))
         })
     }
 
@@ -150,6 +182,12 @@ impl Program {
     /// Has it read its settings again.
     pub(crate) fn reload(&self) {
         self.signal(Signal::HUP);
+    }
+
+    /// Has haproxy accept no more, and end once its clients are gone.
+    #[cfg(feature = "http")]
+    pub(crate) fn retire(&self) {
+        self.signal(Signal::USR1);
     }
 
     /// A connection that no pool has, and its place at the server; `None` if the server has none
