@@ -1,18 +1,44 @@
 //! haproxy, if it is installed.
 
+use std::fs;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use warmline::CloseReason;
 use warmline::http::{Client, ErrorKind, Origin, Unfit, Upload};
 
 use super::{Slow, client, client_and_ends, text_of};
-use crate::support::programs::{Program, under_load};
+use crate::support::programs::{Kind, Program, under_load, words};
 use crate::support::{assert_balanced, eventually, watchdog};
 
 const HELLO: &str = "http-request return status 200 content-type text/plain string hello";
 
+const HAPROXY: Kind = Kind {
+    name: "haproxy",
+    package: "haproxy",
+    hello: "GET / HTTP/1.0\r\n\r\n",
+    answer: "HTTP/1.",
+    farewell: "",
+    end: Signal::TERM,
+};
+
+/// One that answers, with these lines of its frontend as well.
 fn haproxy(settings: &str) -> Option<Program> {
-    Program::haproxy(&format!("timeout http-request 20s\n{settings}\n{HELLO}"))
+    start(&format!("timeout http-request 20s\n{settings}\n{HELLO}"))
+}
+
+/// One with these lines of its frontend.
+fn start(frontend: &str) -> Option<Program> {
+    Program::start(&HAPROXY, &[], |port, folder| {
+        let configuration = format!(
+            "global\n maxconn 64\ndefaults\n mode http\n timeout client 20s\n \
+             timeout server 20s\n timeout connect 20s\n\
+             frontend all\n bind 127.0.0.1:{port}\n{frontend}\n"
+        );
+        let file = folder.join("haproxy.cfg");
+        fs::write(&file, configuration).unwrap();
+        words(&format!("-db -f {}", file.display()))
+    })
 }
 
 fn url(haproxy: &Program) -> String {
@@ -62,7 +88,7 @@ fn a_get_just_as_a_proxy_closes_its_idle_connection_is_answered() {
 fn a_connection_that_was_opened_ahead_and_is_closed_with_408_gives_nobody_that_answer() {
     let _watchdog = watchdog();
     let settings = "timeout http-request 100ms\ntimeout http-keep-alive 20s";
-    let Some(haproxy) = Program::haproxy(&format!("{settings}\n{HELLO}")) else { return };
+    let Some(haproxy) = start(&format!("{settings}\n{HELLO}")) else { return };
     let client = client();
     let origin: Origin = url(&haproxy).parse().unwrap();
     let endpoint = client.pool().endpoint(&origin).unwrap();
@@ -81,7 +107,7 @@ fn a_connection_that_was_opened_ahead_and_is_closed_with_408_gives_nobody_that_a
 fn a_body_that_is_too_slow_for_a_proxy_is_answered_408() {
     let _watchdog = watchdog();
     let settings = "timeout http-request 200ms\noption http-buffer-request";
-    let Some(haproxy) = Program::haproxy(&format!("{settings}\n{HELLO}")) else { return };
+    let Some(haproxy) = start(&format!("{settings}\n{HELLO}")) else { return };
     let (client, ends) = client_and_ends();
     let slow = || Slow { pieces: 1000, pause: Duration::from_millis(10) };
     for upload in [Upload::reader(slow()), Upload::sized(slow(), 4000)] {
@@ -118,7 +144,7 @@ fn a_proxy_that_retires_under_load_loses_no_request_that_it_has_accepted() {
         },
         |load| {
             load.await_more(500);
-            haproxy.retire();
+            haproxy.signal(Signal::USR1); // accepts no more, and ends once its clients are gone
             eventually("its connections end", || client.pool().stats().total() == 0);
             haproxy.kill();
             haproxy.start_again();

@@ -11,7 +11,8 @@ use std::process::{Child, Command};
 use rustix::process::{Pid, Signal, kill_process};
 use warmline::{Address, BoxError, Connector, Opening, Plan, Socket, TcpConnector, Watch};
 
-use super::shared::programs::{Port, find, log, missing, words};
+pub(crate) use super::shared::programs::words;
+use super::shared::programs::{Port, find, log, missing};
 use super::{SOON, eventually};
 
 /// Runs until it is dropped; then it is gone, its connections with it.
@@ -24,15 +25,15 @@ pub(crate) struct Program {
 }
 
 /// What differs between the programs.
-struct Kind {
-    name: &'static str,
-    package: &'static str,
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) package: &'static str,
     /// A request, how its answer begins, and what makes the server close the connection then.
-    hello: &'static str,
-    answer: &'static str,
-    farewell: &'static str,
+    pub(crate) hello: &'static str,
+    pub(crate) answer: &'static str,
+    pub(crate) farewell: &'static str,
     /// How it is told to end at once.
-    end: Signal,
+    pub(crate) end: Signal,
 }
 
 const REDIS: Kind = Kind {
@@ -59,16 +60,6 @@ const NGINX: Kind = Kind {
     package: "nginx-light",
     hello: "GET / HTTP/1.0\r\n\r\n",
     answer: "HTTP/1.1 200",
-    farewell: "",
-    end: Signal::TERM,
-};
-
-#[cfg(feature = "http")]
-const HAPROXY: Kind = Kind {
-    name: "haproxy",
-    package: "haproxy",
-    hello: "GET / HTTP/1.0\r\n\r\n",
-    answer: "HTTP/1.",
     farewell: "",
     end: Signal::TERM,
 };
@@ -125,22 +116,9 @@ impl Program {
         })
     }
 
-    /// The same for haproxy, with these lines of its frontend.
-    #[cfg(feature = "http")]
-    pub(crate) fn haproxy(frontend: &str) -> Option<Self> {
-        Self::start(&HAPROXY, &[], |port, folder| {
-            let configuration = format!(
-                "global\n maxconn 64\ndefaults\n mode http\n timeout client 20s\n \
-                 timeout server 20s\n timeout connect 20s\n\
-                 frontend all\n bind 127.0.0.1:{port}\n{frontend}\n"
-            );
-            let file = folder.join("haproxy.cfg");
-            fs::write(&file, configuration).unwrap();
-            words(&format!("-db -f {}", file.display()))
-        })
-    }
-
-    fn start(
+    /// A program of this kind, with these arguments as well. `None`, said aloud, if it is not
+    /// installed.
+    pub(crate) fn start(
         kind: &'static Kind,
         more: &[&str],
         arguments: impl FnOnce(u16, &Path) -> Vec<String>,
@@ -184,12 +162,6 @@ impl Program {
         self.signal(Signal::HUP);
     }
 
-    /// Has haproxy accept no more, and end once its clients are gone.
-    #[cfg(feature = "http")]
-    pub(crate) fn retire(&self) {
-        self.signal(Signal::USR1);
-    }
-
     /// A connection that no pool has, and its place at the server; `None` if the server has none
     /// left and says so.
     pub(crate) fn take_a_place(&self) -> Option<TcpStream> {
@@ -204,7 +176,7 @@ impl Program {
         Polite { kind: self.kind, tcp: TcpConnector::new() }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         // It has not been waited for: the number is still its own.
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
