@@ -169,7 +169,8 @@ impl Opening {
         self.took.0
     }
 
-    /// How long it took to connect the socket that the plan asked for.
+    /// How long it took to connect the socket that the plan asked for; zero if it asked for none.
+    /// Where the name had to be looked up, the wait for the event loop's turn counts as well.
     #[must_use]
     pub const fn connect(&self) -> Duration {
         self.took.1

@@ -194,9 +194,6 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         self.set_timer(token.index, Some(deadline), fx);
         let upkeep = Upkeep::Settle;
         fx.act(Action::Upkeep { endpoint, token, conn, upkeep, deadline });
-        if !self.endpoints.at(endpoint).waiters.is_empty() {
-            self.be_patient(endpoint, now, fx);
-        }
         self.rebalance(endpoint, now, fx);
     }
 

@@ -170,21 +170,14 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         let demand = self.endpoints.at(endpoint).waiters.len() + 1;
         let outcome = match self.take_ready(endpoint, demand, terms.caller, now, fx) {
             Some(grant) => Outcome::Granted(grant),
-            None => self.queue(endpoint, now, terms, mailbox, fx),
+            None => self.queue(endpoint, now, terms, mailbox),
         };
         self.rebalance(endpoint, now, fx);
         outcome
     }
 
     /// A place in the queue, unless waiting there makes no sense.
-    fn queue(
-        &mut self,
-        endpoint: u32,
-        now: Now,
-        terms: Terms,
-        mailbox: &W,
-        fx: &mut Effects<T, W>,
-    ) -> Outcome<T> {
+    fn queue(&mut self, endpoint: u32, now: Now, terms: Terms, mailbox: &W) -> Outcome<T> {
         let Terms { asked_at, deadline, manner, caller } = terms;
         let place = self.endpoints.at_mut(endpoint);
         if let (Some((failure, at)), Some(retry_at)) = (&place.failure, place.retry_at) {
@@ -219,9 +212,6 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             links: Links::NONE,
         });
         self.line_up(endpoint, token.index, asked_at.is_some());
-        if self.endpoints.at(endpoint).returning() > 0 {
-            self.be_patient(endpoint, now, fx);
-        }
         Outcome::Queued(token, arrival.ahead as usize)
     }
 

@@ -349,6 +349,7 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
             }
             return;
         }
+        self.mind_returning(endpoint, now, fx);
         loop {
             self.serve_starved(Some(endpoint), now, fx);
             self.pump(endpoint, now, fx);

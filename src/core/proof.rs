@@ -138,7 +138,21 @@ impl<T, W: Clone + PartialEq> Core<T, W> {
         }
     }
 
-    /// Somebody waits for a proof, or a settling: if it takes much longer than to connect, that is begun as well.
+    /// Whoever waits for proofs or settlings is not to do so for ever, however many have ended well.
+    pub(crate) fn mind_returning(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
+        let place = self.endpoints.at(endpoint);
+        if place.returning() > 0 {
+            if !place.waiters.is_empty() {
+                self.be_patient(endpoint, now, fx);
+            }
+        } else if place.is_suspect && self.proof_after(endpoint) == u64::MAX {
+            // A settling tells of no other connection, and no proof would ever clear the others.
+            self.endpoints.at_mut(endpoint).is_suspect = false;
+        }
+    }
+
+    /// Somebody waits for a proof, or a settling: if it takes much longer than to connect, that is
+    /// begun as well.
     pub(crate) fn be_patient(&mut self, endpoint: u32, now: Now, fx: &mut Effects<T, W>) {
         let place = self.endpoints.at_mut(endpoint);
         if place.is_suspect || place.patient_until.is_some() {

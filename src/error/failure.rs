@@ -166,7 +166,7 @@ impl fmt::Display for Causes<'_> {
 }
 
 /// What an error says, or its beginning, should there be no end to it.
-fn text_of(error: &dyn StdError) -> String {
+pub(crate) fn text_of(error: &dyn StdError) -> String {
     let mut text = Limited(String::new());
     let _is_cut = write!(text, "{error}").is_err();
     text.0

@@ -1,5 +1,7 @@
 //! The connector behind r2d2's names: a manager, and what its pool calls beside it.
 
+use std::panic;
+
 use ::r2d2::{CustomizeConnection, Extensions, HandleError, ManageConnection};
 
 use crate::clock::{self, Deadline, Stamp};
@@ -39,13 +41,32 @@ pub(super) struct Kept<T> {
 impl<M: ManageConnection> Hooked<M> {
     /// Hands an error to its handler, and keeps what it said.
     fn hear(&self, error: M::Error) -> BoxError {
-        let said = sendable(&error);
-        if let Some(handler) = &self.hooks.error_handler {
-            if let Err(panic) = guarded(|| handler.handle_error(error)) {
-                note_panic("an error handler panicked", &panic);
+        // Its words are code of its own, which may panic.
+        let said = guarded(|| sendable(&error));
+        match &self.hooks.error_handler {
+            Some(handler) => {
+                if let Err(panic) = guarded(|| handler.handle_error(error)) {
+                    note_panic("an error handler panicked", &panic);
+                }
             }
+            None => drop_guarded(error),
         }
-        said
+        said.unwrap_or_else(|panic| go_on_panicking(panic))
+    }
+
+    /// Hands a new connection to the customizer, who may refuse it.
+    fn customize(&self, mut conn: M::Connection) -> Result<M::Connection, BoxError> {
+        let customized = guarded(|| self.hooks.customizer.on_acquire(&mut conn));
+        let refused = match customized {
+            Ok(Ok(())) => return Ok(conn),
+            Ok(Err(error)) => Ok(error),
+            Err(panic) => Err(panic),
+        };
+        // Should that panic as well, it is not at once, and hides nothing.
+        if let Err(panic) = guarded(|| drop(conn)) {
+            note_panic("a connection panicked when it was dropped", &panic);
+        }
+        Err(self.hear(refused.unwrap_or_else(|panic| go_on_panicking(panic))))
     }
 
     fn tell(&self, event: impl FnOnce(&dyn HandleEvent)) {
@@ -53,6 +74,11 @@ impl<M: ManageConnection> Hooked<M> {
             told(&**handler, event);
         }
     }
+}
+
+/// Goes on with a panic that was caught, to have something done before.
+fn go_on_panicking(panic: String) -> ! {
+    panic::resume_unwind(Box::new(panic))
 }
 
 /// Calls an event handler, whose panics are nobody's.
@@ -67,11 +93,8 @@ impl<M: ManageConnection> Connector for Hooked<M> {
     type Conn = Kept<M::Connection>;
 
     fn open(&self, _: &One, _: &mut Opening) -> Result<Self::Conn, BoxError> {
-        let customized = self.manager.manager.connect().and_then(|mut conn| {
-            self.hooks.customizer.on_acquire(&mut conn)?;
-            Ok(conn)
-        });
-        let conn = customized.map_err(|error| self.hear(error))?;
+        let connected = self.manager.manager.connect();
+        let conn = self.customize(connected.map_err(|error| self.hear(error))?)?;
         let (id, born) = (sync::next_number(), clock::mono());
         self.tell(|handler| handler.handle_acquire(AcquireEvent { id }));
         Ok(Kept { conn, extensions: Extensions::new(), id, born })

@@ -8,7 +8,7 @@ use ::r2d2::ManageConnection;
 
 use crate::clock::Deadline;
 use crate::connector::{Connector, Look, Opening, Watch};
-use crate::error::{BoxError, Causes, Error};
+use crate::error::{BoxError, Causes, Error, text_of};
 use crate::key::One;
 use crate::pool::Endpoint;
 
@@ -20,8 +20,10 @@ use crate::pool::Endpoint;
 /// | `is_valid` | before one goes out that was idle for longer than [`check_after`] (500 ms), and every [`check_interval`] (30 s) while it is idle; what takes longer than [`check_timeout`] is abandoned | a thread of the pool |
 /// | `has_broken` | when one comes back | the thread that drops the guard |
 ///
-/// A panic in any of them costs that connection and nothing else. So does a call that never
-/// returns: its room is free at the deadline, and only its thread stays behind.
+/// A panic in any of them costs that connection and nothing else. So does a call of `connect` or
+/// `is_valid` that never returns: its room is free at the deadline, and only its thread stays
+/// behind. But where a pool has sixteen such calls already, the next keep their room. `has_broken`
+/// has no deadline: whoever drops the guard waits for it, and the room is taken meanwhile.
 ///
 /// The manager's errors reach callers as text, with their causes, since r2d2 does not ask them to
 /// be `Send`; an [`io::Error`] among them stays one, so that [`Error::failure`] knows a refused
@@ -187,11 +189,11 @@ fn up_to(most: usize, error: &(dyn StdError + 'static)) -> BoxError {
             (None, Some(inner)) if most > 0 => {
                 io::Error::new(error.kind(), up_to(most - 1, inner)).into()
             }
-            (None, _) => io::Error::new(error.kind(), error.to_string()).into(),
+            (None, _) => io::Error::new(error.kind(), text_of(error)).into(),
         };
     }
     let source = error.source().filter(|_| most > 0).map(|source| up_to(most - 1, source));
-    Box::new(Cause { text: error.to_string(), source })
+    Box::new(Cause { text: text_of(error), source })
 }
 
 /// What a manager's error said.

@@ -72,8 +72,10 @@
 //! * Of [`min_idle`](Builder::min_idle) connections none is closed for being idle.
 //! * The manager's errors are not logged at the error level each: the pool's own
 //!   [log](crate#log-levels) tells of outages. `LoggingErrorHandler` does as it does in r2d2.
-//! * More than 1024 callers that wait are turned away
+//! * Callers beyond 1024 that wait, or four times `max_size` if that is more, are turned away
 //!   ([`max_waiting`](crate::Builder::max_waiting)).
+//! * None is opened while as many as `max_size`, at least sixteen, are being closed: where
+//!   `on_release`, or the drop of a connection, does not return, the server is not to have ever more.
 //! * [`HandleEvent`] and its events are this crate's, with the same names.
 //! * Managers, customizers and handlers that ask the pool itself for a connection, on one of its own
 //!   threads, are [refused](crate::ErrorKind::Rejected) where they would have to wait.

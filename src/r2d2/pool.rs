@@ -136,7 +136,10 @@ impl<M: ManageConnection> Pool<M> {
     #[track_caller]
     fn await_test(&self) -> Option<PooledConn<Hooked<M>>> {
         let stats = self.endpoint.stats();
-        if stats.checking() == 0 || stats.waiting() > 0 {
+        // It may be back among the idle ones by now. What is stuck is not waited for.
+        let is_coming = stats.idle() > 0 || stats.checking() > stats.counts.stuck;
+        let is_tested = self.test_on_check_out && is_coming;
+        if !is_tested || stats.is_paused() || stats.waiting() > 0 {
             return None;
         }
         let limit = self.config().check_timeout.unwrap_or(config::DEFAULT_CHECK_TIMEOUT);

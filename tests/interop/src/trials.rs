@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use warmline::{BoxError, CloseReason, Connector, Driver, Endpoint, PooledConn};
+use warmline::{BoxError, CloseReason, Connector, Driver, Endpoint, PooledConn, Stats};
 
 use crate::servers::Server;
 use crate::support::{SOON, assert_at_rest, assert_balanced, await_loop, eventually, under_load};
@@ -85,28 +85,49 @@ pub fn patient_callers_outlast_restarts<C: Connector>(
     endpoint: &Endpoint<C>,
     ask: impl Ask<C>,
 ) {
-    const RESTARTS: usize = 3;
-    let cut_off = AtomicUsize::new(0);
     let exchange = |number: usize| {
         let mut conn = endpoint.get().expect("a patient caller waits the outage out");
-        if ask(&mut conn, number as i64).is_err() {
+        ask(&mut conn, number as i64)
+    };
+    exchanges_outlast_restarts(server, || endpoint.stats(), exchange);
+}
+
+/// The same for any pool, whose callers have no error from it in an exchange. Returns how many were
+/// cut off.
+///
+/// # Panics
+///
+/// If it is not so.
+pub fn exchanges_outlast_restarts(
+    server: &mut Server,
+    stats: impl Fn() -> Stats,
+    exchange: impl Fn(usize) -> Result<(), BoxError> + Sync,
+) -> usize {
+    const RESTARTS: usize = 3;
+    let cut_off = AtomicUsize::new(0);
+    let counted = |number: usize| {
+        if exchange(number).is_err() {
             cut_off.fetch_add(1, Ordering::SeqCst);
         }
     };
-    under_load(exchange, |load| {
+    under_load(counted, |load| {
         for _ in 0..RESTARTS {
             load.await_more(200);
-            let before = endpoint.stats().connects_failed();
+            let before = stats().connects_failed();
             server.kill();
-            eventually("it is probed", || endpoint.stats().connects_failed() > before);
+            eventually("it is probed", || stats().connects_failed() > before);
             server.start_again();
         }
         load.await_more(200);
+        load.await_begun();
+        let before = cut_off.load(Ordering::SeqCst);
+        load.await_more(200);
+        assert_eq!(cut_off.load(Ordering::SeqCst), before, "what is dead was used up");
     });
-    let stats = endpoint.stats();
-    let cut_off = cut_off.load(Ordering::SeqCst);
+    let (stats, cut_off) = (stats(), cut_off.into_inner());
     assert!(cut_off <= RESTARTS * 2 * 4, "{cut_off} exchanges failed: {stats}");
     assert_at_rest(&stats);
+    cut_off
 }
 
 /// The same where only what was in flight may fail: whatever died is noticed before the next has it.

@@ -11,7 +11,7 @@ use postgres::NoTls;
 use r2d2_postgres::PostgresConnectionManager;
 use r2d2_sqlite::SqliteConnectionManager;
 use warmline::r2d2::{self, Builder, ManageConnection, Pool};
-use warmline::{CloseReason, Endpoint, Watch};
+use warmline::{BoxError, CloseReason, Endpoint, Watch};
 
 type Postgres = PostgresConnectionManager<NoTls>;
 
@@ -147,6 +147,34 @@ fn callers_outlast_a_redis_that_restarts() {
     trials::patient_callers_outlast_restarts(&mut server, &endpoint, |conn, _| {
         Ok(redis::cmd("PING").exec(conn)?)
     });
+}
+
+/// Callers of r2d2's names, where a death is noticed by who meets it.
+fn outlast_restarts<M: ManageConnection>(
+    mut server: Server,
+    manager: M,
+    ask: impl Fn(&mut M::Connection) -> Result<(), BoxError> + Sync,
+) {
+    let pool = built(manager, |it| it.max_size(4));
+    let exchange = |_| ask(&mut pool.get().expect("r2d2's callers wait the outage out"));
+    let cut_off = trials::exchanges_outlast_restarts(&mut server, || pool.stats(), exchange);
+    assert!(cut_off > 0, "some were asked as it died");
+}
+
+#[test]
+fn callers_of_r2d2s_names_outlast_a_postgresql_that_restarts() {
+    let _watchdog = watchdog();
+    let Some(server) = servers::postgres(&[]) else { return };
+    let manager = postgres(&server, "");
+    outlast_restarts(server, manager, |client| Ok(client.simple_query("SELECT 1").map(drop)?));
+}
+
+#[test]
+fn callers_of_r2d2s_names_outlast_a_redis_that_restarts() {
+    let _watchdog = watchdog();
+    let Some(server) = servers::redis(&[]) else { return };
+    let manager = redis(&server, "");
+    outlast_restarts(server, manager, |conn| Ok(redis::cmd("PING").exec(conn)?));
 }
 
 #[test]

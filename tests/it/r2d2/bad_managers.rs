@@ -183,6 +183,10 @@ fn calls_that_never_return_hold_room_only_when_too_many_threads_are_lost() {
     });
     eventually("and then it stops", || pool.get().is_err());
     assert!(script.hanging() <= 16 + 2, "no more than there is room for: {}", script.hanging());
+    eventually("who only tries does not wait for what cannot come", || {
+        let waits = pool.stats().waits();
+        pool.try_get().is_none() && pool.stats().waits() == waits
+    });
     script.heal();
     script.release();
     drop((pool.get_timeout(SOON).unwrap(), pool.get_timeout(SOON).unwrap()));

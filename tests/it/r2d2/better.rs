@@ -219,6 +219,15 @@ fn a_program_that_only_tries_now_and_then_gets_what_is_idle_once_it_is_tested() 
 }
 
 #[test]
+fn who_tries_finds_what_is_idle_however_soon_its_test_is_over() {
+    let _watchdog = watchdog();
+    let script = Script::sound();
+    let pool = script.builder().max_size(1).configure(tested).build(script.clone()).unwrap();
+    let found = (0..1000).filter(|_| pool.try_get().is_some()).count();
+    assert_eq!((found, script.born()), (1000, 1));
+}
+
+#[test]
 fn idle_connections_are_tested_before_anybody_needs_them() {
     let _watchdog = watchdog();
     let script = Script::once(Call::IsValid, Act::Fail);

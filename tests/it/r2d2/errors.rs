@@ -6,11 +6,12 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use warmline::r2d2::{self, ManageConnection, Pool};
+use warmline::r2d2::{self, HandleError, ManageConnection, Pool};
 use warmline::{ErrorKind, Failure};
 
 use super::managers::{Call, Script, Told};
@@ -159,7 +160,7 @@ impl fmt::Display for Odd {
         match self {
             Self::PanicsWhenShown => std::panic::panic_any("shown"),
             Self::CannotBeShown => Err(fmt::Error),
-            Self::IsLong => f.write_str(&"so long ".repeat(100_000)),
+            Self::IsLong => (0..100_000).try_for_each(|_| f.write_str("so long ")),
             Self::IsEmpty => Ok(()),
             Self::PanicsWhenAsked | Self::IsItsOwnCause => f.write_str("odd"),
         }
@@ -195,6 +196,16 @@ impl ManageConnection for Fickle {
 
 #[test]
 fn errors_that_misbehave_are_told_as_far_as_they_can_be() {
+    /// Hears errors out, and shows none.
+    #[derive(Clone, Debug, Default)]
+    struct Hears(Arc<AtomicUsize>);
+
+    impl HandleError<Odd> for Hears {
+        fn handle_error(&self, _: Odd) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
     let _watchdog = watchdog();
     for odd in [
         Odd::PanicsWhenShown,
@@ -206,12 +217,16 @@ fn errors_that_misbehave_are_told_as_far_as_they_can_be() {
     ] {
         let builder = Pool::builder().max_size(1).connection_timeout(10 * BRIEF);
         let builder = builder.configure(|config| config.check_after(Duration::ZERO));
+        let heard = Hears::default();
+        let builder = builder.error_handler(Box::new(heard.clone()));
         let pool = builder.build(Fickle(odd, AtomicUsize::new(0))).unwrap();
         let error = pool.get().expect_err("the test fails, and so does whatever follows");
         assert_eq!(error.kind(), ErrorKind::Timeout, "{odd:?}");
         assert!(error.failure().is_some(), "{odd:?}");
-        let causes = std::iter::successors(error.source(), |&error| error.source());
-        assert!(causes.take(100).count() < 30, "{odd:?}: there is an end to it");
+        assert!(heard.0.load(Ordering::SeqCst) >= 2, "{odd:?}: of the test, and what followed");
+        let causes = || std::iter::successors(error.source(), |&error| error.source());
+        assert!(causes().take(100).count() < 30, "{odd:?}: there is an end to it");
+        assert!(causes().all(|cause| cause.to_string().len() < 10_000), "{odd:?}");
         assert!(error.to_string().contains("within"), "{odd:?}");
         assert!(error.to_string().len() < 10_000, "{odd:?}: {}", error.to_string().len());
         assert!(!pool.report().to_string().is_empty(), "{odd:?}");

@@ -1,15 +1,18 @@
 //! What r2d2 calls beside a manager, called here as there: customizer, error handler, event
 //! handler; and what users keep with a connection.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use warmline::Failure;
 use warmline::r2d2::event::{
     AcquireEvent, CheckinEvent, CheckoutEvent, HandleEvent, ReleaseEvent, TimeoutEvent,
 };
 use warmline::r2d2::{
-    CustomizeConnection, Extensions, LoggingErrorHandler, NopErrorHandler, Pool, PooledConnection,
+    CustomizeConnection, Extensions, LoggingErrorHandler, ManageConnection, NopErrorHandler, Pool,
+    PooledConnection,
 };
 
 use super::managers::{Call, Item, Script, Told, Trouble};
@@ -63,6 +66,60 @@ fn a_connection_that_the_customizer_refuses_is_dropped_and_another_takes_its_pla
     assert_eq!((script.alive(), script.born()), (1, 3));
     assert_eq!(script.calls(Call::OnRelease), 0, "it never was in the pool");
     assert_eq!(script.told().iter().filter(|told| matches!(told, Told::Opened(_))).count(), 1);
+}
+
+/// Connections whose end panics, whatever it was that went wrong before.
+struct Brittle;
+
+impl Drop for Brittle {
+    fn drop(&mut self) {
+        std::panic::panic_any("a connection was told to panic when it is dropped");
+    }
+}
+
+struct Brittles;
+
+impl ManageConnection for Brittles {
+    type Connection = Brittle;
+    type Error = fmt::Error;
+    fn connect(&self) -> Result<Brittle, fmt::Error> {
+        Ok(Brittle)
+    }
+    fn is_valid(&self, _: &mut Brittle) -> Result<(), fmt::Error> {
+        Ok(())
+    }
+    fn has_broken(&self, _: &mut Brittle) -> bool {
+        false
+    }
+}
+
+#[test]
+fn what_a_customizer_refuses_may_panic_when_it_is_dropped() {
+    #[derive(Debug)]
+    struct Refuses(Act);
+
+    impl CustomizeConnection<Brittle, fmt::Error> for Refuses {
+        fn on_acquire(&self, _: &mut Brittle) -> Result<(), fmt::Error> {
+            match self.0 {
+                Act::Panic => std::panic::panic_any("a customizer was told to panic"),
+                _ => Err(fmt::Error),
+            }
+        }
+    }
+
+    let _watchdog = watchdog();
+    let words = fmt::Error.to_string();
+    for (act, failure, words) in [
+        (Act::Panic, Failure::Panic, "a customizer was told to panic"),
+        (Act::Fail, Failure::Other, &*words),
+    ] {
+        let builder = Pool::builder().max_size(1).connection_customizer(Box::new(Refuses(act)));
+        let pool = builder.build_unchecked(Brittles);
+        eventually("an attempt has failed", || pool.stats().connects_failed() > 0);
+        let error = pool.get_timeout(BRIEF).err().expect("all are refused");
+        assert_eq!(error.failure(), Some(failure), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
 }
 
 #[test]

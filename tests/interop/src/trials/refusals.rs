@@ -133,6 +133,7 @@ pub fn pauses_between_attempts<C: Connector>(endpoint: &Endpoint<C>, attempts: i
     let most = 8 + began.elapsed().as_millis() as usize / 50;
     let made = attempts() - before;
     assert!(made <= most, "{made} attempts, where {most} would do");
+    assert_eq!(endpoint.stats().opened(), 0, "one was let in");
     assert_empty(&endpoint.stats());
 }
 
