@@ -150,13 +150,20 @@ const LONGEST: usize = 8 << 10;
 impl Causes<'_> {
     /// More causes than an error has whose causes do not go round in circles.
     pub(crate) const MOST: usize = 16;
+
+    /// What one error says, or its beginning, should there be no end to it.
+    pub(crate) fn text_of(error: &dyn StdError) -> String {
+        let mut text = Limited(String::new());
+        let _is_cut = write!(text, "{error}").is_err();
+        text.0
+    }
 }
 
 impl fmt::Display for Causes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut said = text_of(self.0);
+        let mut said = Self::text_of(self.0);
         for cause in successors(self.0.source(), |&cause| cause.source()).take(Self::MOST) {
-            let text = text_of(cause);
+            let text = Self::text_of(cause);
             if !said.contains(&text) {
                 said = said + ": " + &text;
             }
@@ -165,20 +172,16 @@ impl fmt::Display for Causes<'_> {
     }
 }
 
-/// What an error says, or its beginning, should there be no end to it.
-pub(crate) fn text_of(error: &dyn StdError) -> String {
-    let mut text = Limited(String::new());
-    let _is_cut = write!(text, "{error}").is_err();
-    text.0
-}
-
 /// A text that comes to an end.
 struct Limited(String);
 
 impl fmt::Write for Limited {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.push_str(text);
-        if self.0.len() > LONGEST { Err(fmt::Error) } else { Ok(()) }
+        let left = LONGEST.saturating_sub(self.0.len());
+        let end = (0..=left.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
+        let fits = text.get(..end.unwrap_or(0)).unwrap_or_default();
+        self.0.push_str(fits);
+        if fits.len() < text.len() { Err(fmt::Error) } else { Ok(()) }
     }
 }
 

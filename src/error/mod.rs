@@ -7,7 +7,7 @@ mod verdict;
 pub use self::failure::Failure;
 pub use self::verdict::Verdict;
 
-pub(crate) use self::failure::{Causes, ConnectFailure, is_shortage, text_of};
+pub(crate) use self::failure::{Causes, ConnectFailure, is_shortage};
 pub(crate) use self::text::Few;
 pub(crate) use self::verdict::{Deadlock, Situation};
 

@@ -10,6 +10,7 @@ use crate::connector::SocketOptions;
 use crate::http::client::Client;
 use crate::http::connector::OriginConnector;
 use crate::http::error::Error;
+use crate::http::request::field;
 use crate::http::trace::{Trace, Tracer};
 use crate::pool::Pool;
 use crate::sync::Arc;
@@ -113,14 +114,9 @@ impl Builder {
         N: TryInto<HeaderName, Error: Into<::http::Error>>,
         V: TryInto<HeaderValue, Error: Into<::http::Error>>,
     {
-        let name = name.try_into().map_err(Into::into);
-        let value = value.try_into().map_err(Into::into);
-        match (name, value) {
-            (Ok(name), Ok(value)) => drop(self.settings.headers.insert(name, value)),
-            (Err(error), _) | (_, Err(error)) => {
-                let error = Error::request("that is no header").because(error);
-                self.refused.get_or_insert(error);
-            }
+        match field(name, value) {
+            Ok((name, value)) => drop(self.settings.headers.insert(name, value)),
+            Err(error) => _ = self.refused.get_or_insert(error),
         }
         self
     }

@@ -94,21 +94,15 @@ impl<'c> RequestBuilder<'c, '_> {
         N: TryInto<HeaderName, Error: Into<::http::Error>>,
         V: TryInto<HeaderValue, Error: Into<::http::Error>>,
     {
-        let name = name.try_into().map_err(Into::into);
-        let value = value.try_into().map_err(Into::into);
-        match (name, value) {
-            (Ok(name), Ok(value)) => {
-                let added = match &mut self.request {
-                    Ok(request) => request.headers_mut().try_append(name, value).map(drop),
-                    Err(_) => Ok(()),
-                };
-                if added.is_err() {
-                    return self.refuse("the request has too many headers");
-                }
+        let added = field(name, value).and_then(|(name, value)| match &mut self.request {
+            Ok(request) => {
+                let added = request.headers_mut().try_append(name, value).map(drop);
+                added.map_err(|_| Error::request("the request has too many headers"))
             }
-            (Err(error), _) | (_, Err(error)) => {
-                self.request = Err(Error::request("that is no header").because(error));
-            }
+            Err(_) => Ok(()),
+        });
+        if let Err(error) = added {
+            self.request = self.request.and(Err(error));
         }
         self
     }
@@ -245,6 +239,18 @@ impl<'c> RequestBuilder<'c, '_> {
         let request = self.request?;
         self.client.run(request, self.upload, &self.options)
     }
+}
+
+/// A header, if it is one.
+pub(crate) fn field<N, V>(name: N, value: V) -> Result<(HeaderName, HeaderValue), Error>
+where
+    N: TryInto<HeaderName, Error: Into<::http::Error>>,
+    V: TryInto<HeaderValue, Error: Into<::http::Error>>,
+{
+    let no_header = |error: ::http::Error| Error::request("that is no header").because(error);
+    let name = name.try_into().map_err(|error| no_header(error.into()))?;
+    let value = value.try_into().map_err(|error| no_header(error.into()))?;
+    Ok((name, value))
 }
 
 impl fmt::Debug for RequestBuilder<'_, '_> {

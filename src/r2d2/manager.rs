@@ -8,7 +8,7 @@ use ::r2d2::ManageConnection;
 
 use crate::clock::Deadline;
 use crate::connector::{Connector, Look, Opening, Watch};
-use crate::error::{BoxError, Causes, Error, text_of};
+use crate::error::{BoxError, Causes, Error};
 use crate::key::One;
 use crate::pool::Endpoint;
 
@@ -189,11 +189,11 @@ fn up_to(most: usize, error: &(dyn StdError + 'static)) -> BoxError {
             (None, Some(inner)) if most > 0 => {
                 io::Error::new(error.kind(), up_to(most - 1, inner)).into()
             }
-            (None, _) => io::Error::new(error.kind(), text_of(error)).into(),
+            (None, _) => io::Error::new(error.kind(), Causes::text_of(error)).into(),
         };
     }
     let source = error.source().filter(|_| most > 0).map(|source| up_to(most - 1, source));
-    Box::new(Cause { text: text_of(error), source })
+    Box::new(Cause { text: Causes::text_of(error), source })
 }
 
 /// What a manager's error said.

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::sys::{Peek, Ready, Until};
+use crate::sys::Peek;
 
 pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 pub(crate) use std::os::unix::net::UnixStream;
@@ -68,29 +67,6 @@ pub(crate) fn receive_now(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usi
             received => return Ok(received.map(|(_, count)| count)?),
         }
     }
-}
-
-/// Waits until a socket is ready, for `timeout` at the most.
-pub(crate) fn wait(fd: BorrowedFd<'_>, until: Until, timeout: Duration) -> io::Result<Ready> {
-    let asked = match until {
-        Until::Readable => PollFlags::IN,
-        Until::Writable => PollFlags::OUT,
-        Until::Either => PollFlags::IN | PollFlags::OUT,
-    };
-    let mut polled = [PollFd::from_borrowed_fd(fd, asked)];
-    // Some systems take no longer ones; who waits longer waits again.
-    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-    let timeout = Timespec::try_from(timeout.min(LONGEST)).ok();
-    match poll(&mut polled, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let [polled] = polled;
-    let seen = polled.revents();
-    // An error is there for whoever calls next, be it to read or to write.
-    let has_ended = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
-    let is_writable = seen.intersects(PollFlags::OUT | PollFlags::ERR | PollFlags::NVAL);
-    Ok(Ready { is_readable: seen.intersects(PollFlags::IN | has_ended), is_writable })
 }
 
 /// Has all calls that block on the socket return, through any of its descriptors.

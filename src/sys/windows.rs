@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::sys::{Peek, Ready, Until};
+use crate::sys::{Peek, Until, wait};
 
 pub(crate) use std::os::windows::io::{
     AsSocket as AsFd, BorrowedSocket as BorrowedFd, OwnedSocket as OwnedFd, RawSocket as RawFd,
@@ -58,29 +58,6 @@ pub(crate) fn send_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     Ok(send(fd, bytes.get(..LITTLE).unwrap_or(bytes), SendFlags::empty())?)
-}
-
-/// Waits until a socket is ready, for `timeout` at the most.
-pub(crate) fn wait(fd: BorrowedFd<'_>, until: Until, timeout: Duration) -> io::Result<Ready> {
-    let asked = match until {
-        Until::Readable => PollFlags::IN,
-        Until::Writable => PollFlags::OUT,
-        Until::Either => PollFlags::IN | PollFlags::OUT,
-    };
-    let mut polled = [PollFd::from_borrowed_fd(fd, asked)];
-    // Some systems take no longer ones; who waits longer waits again.
-    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-    let timeout = Timespec::try_from(timeout.min(LONGEST)).ok();
-    match poll(&mut polled, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let [polled] = polled;
-    let seen = polled.revents();
-    // An error is there for whoever calls next, be it to read or to write.
-    let has_ended = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
-    let is_writable = seen.intersects(PollFlags::OUT | PollFlags::ERR | PollFlags::NVAL);
-    Ok(Ready { is_readable: seen.intersects(PollFlags::IN | has_ended), is_writable })
 }
 
 /// Nothing is received from what is not watched.
