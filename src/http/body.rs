@@ -135,8 +135,7 @@ impl Reading {
         let Some(mut conn) = self.conn.take() else { return };
         let bytes = self.count;
         self.tracer.tell(|at| Event::BodyEnd { at, bytes });
-        let is_clean = self.unfit.is_none() && self.content.is_clean(&conn.socket);
-        let unfit = self.unfit.or_else(|| (!is_clean).then_some(Unfit::StrayBytes));
+        let unfit = self.unfit.or_else(|| self.content.objection(&conn.socket));
         match unfit {
             None => {
                 conn.socket.set_complete();

@@ -76,8 +76,8 @@ impl Conn {
                 return Err("the rest of the answer is too long to read".into());
             }
         }
-        if !content.is_clean(&self.socket) {
-            return Err("more came than the answer".into());
+        if let Some(objection) = content.objection(&self.socket) {
+            return Err(objection.to_string().into());
         }
         Ok(()) // and the pool has a look of its own
     }

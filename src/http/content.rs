@@ -7,7 +7,8 @@ use ::http::HeaderMap;
 use crate::clock::Deadline;
 use crate::connector::Socket;
 use crate::http::buffer::Buffer;
-use crate::http::proto::{Chunked, Fault, Framing, MOST_HEAD_BYTES, copy};
+use crate::http::proto::{Chunked, Fault, Framing, MOST_HEAD_BYTES, Unfit, copy};
+use crate::observe::CloseReason;
 
 /// Chunks that are longer are read to where the caller wants them, if there is room for so much.
 const LONG: usize = 16 * 1024;
@@ -87,12 +88,21 @@ impl Content {
         matches!(self.rest, Rest::UntilClose | Rest::Faulty)
     }
 
-    /// After its end: nothing more has come, and the server is still there. A look at the socket,
-    /// if the last read could not tell.
-    pub(crate) fn is_clean(&self, socket: &Socket) -> bool {
-        let is_clean =
-            self.is_done() && self.buffer.is_empty() && !self.has_hung_up && !self.has_stray;
-        is_clean && (!self.is_filled_up || socket.probe().is_none())
+    /// After its end: what speaks against using the connection again. A look at the socket, if the
+    /// last read could not tell.
+    pub(crate) fn objection(&self, socket: &Socket) -> Option<Unfit> {
+        let has_stray = !self.buffer.is_empty() || self.has_stray;
+        if self.has_hung_up {
+            return Some(Unfit::UntilClose);
+        }
+        if has_stray {
+            return Some(Unfit::StrayBytes);
+        }
+        let look = self.is_filled_up.then(|| socket.probe()).flatten();
+        look.map(|found| match found {
+            CloseReason::StrayBytes => Unfit::StrayBytes,
+            _ => Unfit::UntilClose,
+        })
     }
 
     pub(crate) fn take_trailers(&mut self) -> HeaderMap {
