@@ -40,11 +40,18 @@ pub(crate) fn write_head(
     out.clear();
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(target(request)?.as_bytes());
+    let target = target(request)?;
+    if target.is_empty() || target.starts_with('?') {
+        out.push(b'/'); // http://host?query is a URL
+    }
+    out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(if is_old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
     name_host(request, out)?;
+    // Nobody can be asked for leave to send nothing (RFC 9110, 10.1.1).
+    let expects = !matches!(size, Size::None | Size::Known(0));
     for (name, value) in headers {
-        if name != header::CONTENT_LENGTH && name != header::HOST {
+        let is_left = name == header::CONTENT_LENGTH || name == header::HOST;
+        if !is_left && (expects || name != header::EXPECT) {
             write_field(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
@@ -79,11 +86,7 @@ fn target(request: &Request<()>) -> Result<&str, Fault> {
             .filter(|text| !text.contains('@'))
             .ok_or(Fault::new("CONNECT needs a host and a port"));
     }
-    // Made so that it begins with a slash, or is the asterisk of OPTIONS.
-    match uri.path_and_query().map(|target| target.as_str()) {
-        None | Some("") => Ok("/"),
-        Some(target) => Ok(target),
-    }
+    Ok(uri.path_and_query().map_or("", |target| target.as_str()))
 }
 
 /// Says which host is meant, as the URL has it, without its scheme's own port; and who asks, if the

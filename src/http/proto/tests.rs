@@ -29,8 +29,15 @@ fn head_of(request: &Request<()>, answer: &[u8]) -> Result<Head, Fault> {
 fn a_request_names_its_host_and_asks_for_its_path() {
     let text = written(&get(), Size::None).unwrap();
     assert_eq!(text, "GET /path?q=1 HTTP/1.1\r\nhost: Example.com:8080\r\n\r\n");
-    let text = written(&Request::get("http://a").body(()).unwrap(), Size::None).unwrap();
-    assert_eq!(text, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    for (url, line) in
+        [("http://a", "GET / "), ("http://a?q", "GET /?q "), ("http://a/?q", "GET /?q ")]
+    {
+        let text = written(&Request::get(url).body(()).unwrap(), Size::None).unwrap();
+        assert_eq!(text, format!("{line}HTTP/1.1\r\nhost: a\r\n\r\n"));
+    }
+    let asks = Request::get("http://a").header("expect", "100-continue").body(()).unwrap();
+    assert!(!written(&asks, Size::None).unwrap().contains("expect"), "there is nothing to send");
+    assert!(written(&asks, Size::Known(1)).unwrap().contains("expect"));
 }
 
 #[test]
