@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ::http::HeaderMap;
 
-use crate::clock::{self, Deadline};
+use crate::clock::{self, Deadline, Stamp};
 use crate::connector::Socket;
 use crate::guard::PooledConn;
 use crate::http::buffer::Buffer;
@@ -67,8 +67,10 @@ pub(crate) struct Reading {
     content: Content,
     unfit: Option<Unfit>,
     times: Times,
-    /// Bytes so far, and the most there may be.
+    /// Bytes so far.
     count: u64,
+    /// When the connection was last read from: what came later is not known of.
+    heard: Stamp,
     tracer: Tracer,
 }
 
@@ -77,15 +79,15 @@ impl Reading {
         conn: PooledConn<OriginConnector>,
         content: Content,
         unfit: Option<Unfit>,
-        times: Times,
+        (times, heard): (Times, Stamp),
         tracer: Tracer,
     ) -> Self {
-        Self { conn: Some(conn), content, unfit, times, count: 0, tracer }
+        Self { conn: Some(conn), content, unfit, times, count: 0, heard, tracer }
     }
 
     fn read(&mut self, out: &mut [u8]) -> Result<usize, Error> {
         let Some(conn) = &mut self.conn else { return Ok(0) };
-        let times = self.times;
+        let (times, before) = (self.times, conn.socket.bytes_read());
         let result = if times.is_over() {
             Err(Trouble::Io(io::ErrorKind::TimedOut.into()))
         } else {
@@ -95,6 +97,9 @@ impl Reading {
             Ok(count) => {
                 self.count += count as u64;
                 if self.content.is_done() {
+                    if conn.socket.bytes_read() > before {
+                        self.heard = clock::mono();
+                    }
                     self.finish();
                 }
                 Ok(count)
@@ -139,7 +144,7 @@ impl Reading {
         match unfit {
             None => {
                 conn.socket.set_complete();
-                conn.rested = clock::mono();
+                conn.rested = self.heard;
                 drop(conn);
                 self.tracer.tell(|at| Event::Returned { at });
             }
@@ -180,6 +185,7 @@ impl Reading {
         let empty = Content::new(crate::http::proto::Framing::Empty, Buffer::new());
         let content = std::mem::replace(&mut self.content, empty);
         let Some(conn) = &mut self.conn else { return };
+        conn.rested = Stamp::ZERO;
         if !conn.leave(content) {
             return self.give_up(Unfit::Unread);
         }

@@ -72,6 +72,8 @@ pub(crate) struct Answer {
     pub(crate) is_sent: bool,
     /// Nothing came before its head.
     pub(crate) is_first: bool,
+    /// It came before the request was sent.
+    pub(crate) is_early: bool,
 }
 
 impl Answer {
@@ -167,6 +169,8 @@ pub(crate) struct Exchange<'e> {
     has_begun: bool,
     /// An answer that came before the request was written.
     early: Option<Head>,
+    /// The server will say nothing more.
+    is_silent: bool,
 }
 
 impl<'e> Exchange<'e> {
@@ -178,7 +182,8 @@ impl<'e> Exchange<'e> {
     ) -> Self {
         let buffer = Buffer::new();
         let (announced, has_begun, early) = (0, false, None);
-        Self { socket, awaiting, times, tracer, buffer, announced, has_begun, early }
+        let is_silent = false;
+        Self { socket, awaiting, times, tracer, buffer, announced, has_begun, early, is_silent }
     }
 
     pub(crate) fn run(mut self, sending: Sending<'_, '_>) -> Result<Answer, Broken> {
@@ -187,6 +192,7 @@ impl<'e> Exchange<'e> {
             self.tell_wrote();
         }
         let is_sent = matches!(sent, Ok(true));
+        let is_early = self.early.is_some();
         let head = match (sent, self.early.take()) {
             // Whoever uploads half of something must learn of it, unless the server wants no more.
             (Err(cause), Some(head)) if !is_answer_to_half(&cause, &head) => {
@@ -207,7 +213,7 @@ impl<'e> Exchange<'e> {
         let status = head.response.status();
         self.tracer.tell(|at| Event::Head { at, status });
         let is_first = self.announced == 0;
-        Ok(Answer { head, buffer: self.buffer, is_sent, is_first })
+        Ok(Answer { head, buffer: self.buffer, is_sent, is_first, is_early })
     }
 
     fn tell_wrote(&self) {
@@ -278,14 +284,16 @@ impl<'e> Exchange<'e> {
             while !piece.is_empty() {
                 let by = self.write_by()?;
                 let has_answered = self.early.is_some();
-                let written = if has_answered {
+                let written = if self.is_silent {
+                    self.socket.write_by(piece, by).map(Some)
+                } else if has_answered {
                     self.socket.write_or_hear(piece, by)
                 } else {
                     self.socket.write_unless_answered(piece, by)
                 };
                 match written.map_err(Cause::Io)? {
                     Some(count) => piece = piece.get(count..).unwrap_or_default(),
-                    None if has_answered => return Err(Cause::Stuck),
+                    None if has_answered => self.make_room(by)?,
                     None => {
                         self.hear(by)?;
                         let is_refusal = |head: &Head| head.response.status().as_u16() >= 300;
@@ -299,23 +307,37 @@ impl<'e> Exchange<'e> {
         Ok(true)
     }
 
+    /// The server, which has agreed already, goes on with its answer: so that it goes on reading as
+    /// well, some of that is taken in.
+    fn make_room(&mut self, by: Deadline) -> Result<(), Cause> {
+        let room = self.buffer.room(MOST_HEAD_BYTES);
+        if room.is_empty() {
+            return Err(Cause::Stuck);
+        }
+        let count = self.socket.read_by(room, by).map_err(Cause::Io)?;
+        self.buffer.filled(count);
+        self.is_silent = count == 0;
+        Ok(())
+    }
+
     /// Waits for the server's word that the body is wanted; false if it is not.
     fn await_go_on(&mut self) -> Result<bool, Cause> {
         let by = self.times.by(self.times.go_on);
+        let mut is_wanted = false;
         while self.socket.wait_readable(by).map_err(Cause::Io)? {
             self.fill(by)?;
             loop {
                 match self.step()? {
+                    Step::More if is_wanted => return Ok(true),
                     Step::More => break,
                     Step::Interim(used, status) => {
                         self.note_interim(used, status);
-                        if status == StatusCode::CONTINUE {
-                            return Ok(true);
-                        }
+                        is_wanted |= status == StatusCode::CONTINUE;
                     }
                     Step::Head(head) => {
+                        let is_refusal = head.response.status().as_u16() >= 300;
                         self.early = Some(head);
-                        return Ok(false);
+                        return Ok(is_wanted && !is_refusal);
                     }
                 }
             }

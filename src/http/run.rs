@@ -96,7 +96,8 @@ impl Run<'_, '_> {
         }
         let nowhere = || Error::new(ErrorKind::Redirect, "the server redirects to nowhere");
         let target = redirect::target(request.uri(), location.as_bytes()).ok_or_else(nowhere)?;
-        if self.options.via.is_none() {
+        // Also of what goes by way of another server: it is to be spoken to as it asks.
+        if target.scheme().is_some() {
             let origin = Site::of(&target).and_then(|site| site.to_key().map(drop));
             origin.map_err(|error| nowhere().because(error))?;
         }
@@ -151,7 +152,7 @@ impl Run<'_, '_> {
                         Broken { cause: Cause::Farewell, stage: Stage::Head }
                     }
                     Ok(answer) => {
-                        return self.answered(answer, conn, &endpoint, past.may_be_stale);
+                        return self.answered(answer, conn, &endpoint, !past.is_fresh);
                     }
                     Err(broken) => broken,
                 }
@@ -242,6 +243,8 @@ impl Run<'_, '_> {
         endpoint: &Endpoint<OriginConnector>,
         is_reused: bool,
     ) -> Result<Response<Body>, Error> {
+        // What comes from here on is not part of what was read for the head.
+        let heard = if answer.is_early { Stamp::ZERO } else { clock::mono() };
         let Answer { head, buffer, is_sent, .. } = answer;
         let is_news = |&seconds: &u32| seconds > 0 && conn.told_idle != Some(seconds);
         if let Some(seconds) = head.told.idle.filter(is_news) {
@@ -260,7 +263,8 @@ impl Run<'_, '_> {
         }
         let content = Content::new(head.framing, buffer);
         let is_empty = content.is_done();
-        let mut reading = Reading::new(conn, content, unfit, self.times, self.tracer.clone());
+        let mut reading =
+            Reading::new(conn, content, unfit, (self.times, heard), self.tracer.clone());
         let body = if is_empty {
             reading.finish();
             Body::empty(is_reused)
@@ -321,7 +325,9 @@ impl Past {
     fn of(conn: &mut PooledConn<OriginConnector>, began: Stamp) -> Self {
         let is_fresh = !PooledConn::is_reused(conn);
         let may_be_stale = !is_fresh || PooledConn::exchange(conn).was_idle();
-        let is_hot = !is_fresh && began.since(conn.rested) < LOOK_AFTER;
+        // It may have come back while this request waited for it.
+        let now = if conn.rested >= began { clock::mono() } else { began };
+        let is_hot = !is_fresh && now.since(conn.rested) < LOOK_AFTER;
         Self { is_fresh, may_be_stale, is_hot }
     }
 

@@ -68,8 +68,8 @@ pub(crate) fn wait(fd: BorrowedFd<'_>, until: Until, timeout: Duration) -> io::R
     let seen = polled.revents();
     // An error is there for whoever calls next, be it to read or to write.
     let has_ended = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
-    let is_writable = seen.intersects(PollFlags::OUT | PollFlags::ERR | PollFlags::NVAL);
-    Ok(Ready { is_readable: seen.intersects(PollFlags::IN | has_ended), is_writable })
+    let is_readable = seen.intersects(PollFlags::IN | has_ended);
+    Ok(Ready { is_readable, is_writable: seen.intersects(PollFlags::OUT | has_ended) })
 }
 
 /// What a look at a receive buffer finds.

@@ -40,11 +40,7 @@ pub(crate) fn write_head(
     out.clear();
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
-    let target = target(request)?;
-    if target.is_empty() || target.starts_with('?') {
-        out.push(b'/'); // http://host?query is a URL
-    }
-    out.extend_from_slice(target.as_bytes());
+    write_target(target(request)?, out);
     out.extend_from_slice(if is_old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
     name_host(request, out)?;
     // Nobody can be asked for leave to send nothing (RFC 9110, 10.1.1).
@@ -83,10 +79,30 @@ fn target(request: &Request<()>) -> Result<&str, Fault> {
     if request.method() == Method::CONNECT {
         let authority = uri.authority().map(|authority| authority.as_str());
         return authority
-            .filter(|text| !text.contains('@'))
+            .filter(|text| !text.contains('@') && uri.port_u16().is_some())
             .ok_or(Fault::new("CONNECT needs a host and a port"));
     }
-    Ok(uri.path_and_query().map_or("", |target| target.as_str()))
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    if target.starts_with('*') && request.method() != Method::OPTIONS {
+        return Err(Fault::new("the asterisk is for OPTIONS"));
+    }
+    Ok(target)
+}
+
+fn write_target(target: &str, out: &mut Vec<u8>) {
+    if target.is_empty() || target.starts_with('?') {
+        out.push(b'/'); // http://host?query is a URL
+    }
+    if target.is_ascii() {
+        return out.extend_from_slice(target.as_bytes());
+    }
+    for &byte in target.as_bytes() {
+        if byte.is_ascii() {
+            out.push(byte);
+        } else {
+            out.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        }
+    }
 }
 
 /// Says which host is meant, as the URL has it, without its scheme's own port; and who asks, if the
@@ -151,6 +167,13 @@ impl Announced {
         let headers = request.headers();
         if headers.contains_key(header::TRANSFER_ENCODING) {
             return Err(Fault::new("the transfer coding is for the client to choose"));
+        }
+        if request.method() == Method::CONNECT {
+            return match size {
+                Size::None | Size::Known(0) => Ok(Self::Nothing),
+                // It would become the first of what goes through the tunnel.
+                _ => Err(Fault::new("CONNECT has no body")),
+            };
         }
         let needs_length = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
         let said = headers.get(header::CONTENT_LENGTH);

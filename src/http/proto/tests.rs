@@ -35,6 +35,8 @@ fn a_request_names_its_host_and_asks_for_its_path() {
         let text = written(&Request::get(url).body(()).unwrap(), Size::None).unwrap();
         assert_eq!(text, format!("{line}HTTP/1.1\r\nhost: a\r\n\r\n"));
     }
+    let odd = Request::get("http://a/\u{e4}?\u{a0}").body(()).unwrap();
+    assert!(written(&odd, Size::None).unwrap().starts_with("GET /%C3%A4?%C2%A0 HTTP"));
     let asks = Request::get("http://a").header("expect", "100-continue").body(()).unwrap();
     assert!(!written(&asks, Size::None).unwrap().contains("expect"), "there is nothing to send");
     assert!(written(&asks, Size::Known(1)).unwrap().contains("expect"));
@@ -69,6 +71,19 @@ fn a_request_that_contradicts_itself_is_refused() {
     }
     let request = Request::get("http://a/").version(Version::HTTP_2).body(()).unwrap();
     assert!(written(&request, Size::None).is_err());
+}
+
+#[test]
+fn a_tunnel_is_asked_for_by_host_and_port_and_with_nothing_behind_it() {
+    let connect = |to: &str| Request::connect(to).body(()).unwrap();
+    let text = written(&connect("db:5432"), Size::None).unwrap();
+    assert_eq!(text, "CONNECT db:5432 HTTP/1.1\r\nhost: db:5432\r\n\r\n");
+    assert!(written(&connect("db"), Size::None).is_err());
+    assert!(written(&connect("user:secret@db:5432"), Size::None).is_err());
+    assert!(written(&connect("db:5432"), Size::Known(1)).is_err());
+    let star = |method: &str| Request::builder().method(method).uri("*").body(()).unwrap();
+    assert!(written(&star("OPTIONS"), Size::None).unwrap().starts_with("OPTIONS * HTTP"));
+    assert!(written(&star("GET"), Size::None).is_err());
 }
 
 #[test]

@@ -53,6 +53,59 @@ fn what_comes_while_a_connection_rests_is_nobodys() {
 }
 
 #[test]
+fn what_comes_while_a_body_waits_to_be_read_is_nobodys() {
+    let _watchdog = watchdog();
+    for is_read in [true, false] {
+        let (tell, told) = crossbeam_channel::unbounded();
+        let server = Server::answering(move |request| match request.path() {
+            "/first" => Answer::ok("first").wait(&told).then(STRAY),
+            _ => Answer::ok("own"),
+        });
+        let client = client_of(1);
+        let body = client.get(&server.url("first")).send().unwrap().into_body();
+        tell.send(()).unwrap();
+        await_bytes(&server);
+        if is_read {
+            assert_eq!(body.text().unwrap(), "first");
+        } else {
+            drop(body);
+        }
+        assert_eq!(get(&client, &server.url("next")), "own");
+    }
+}
+
+#[test]
+fn an_agreement_in_parts_is_no_reason_to_send_half() {
+    let _watchdog = watchdog();
+    const LEN: usize = 16 * 1024 * 1024;
+    let server = Server::by_hand(|line| {
+        line.head()?;
+        line.play(&Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"))?;
+        line.take(100_000)?;
+        line.play(&Answer::raw("o"))?;
+        line.take(LEN - 100_000)?;
+        line.play(&Answer::raw("k"))
+    });
+    let client = client_of(1);
+    let response = client.post(&server.url("")).body(vec![b'x'; LEN]).send().unwrap();
+    assert_eq!(response.into_body().text().unwrap(), "ok");
+}
+
+#[test]
+fn a_refusal_that_comes_together_with_the_word_to_go_on_is_delivered() {
+    let _watchdog = watchdog();
+    let both = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n";
+    let server = Server::by_hand(move |line| {
+        line.head()?;
+        line.play(&Answer::raw(both).half_close())
+    });
+    let client = client_of(1);
+    let request = client.post(&server.url("")).expect_continue();
+    let response = request.body(vec![b'x'; 16 * 1024 * 1024]).send().unwrap();
+    assert_eq!(response.status(), 413);
+}
+
+#[test]
 fn a_chunk_that_makes_no_sense_ends_its_connection_though_nobody_reads_on() {
     let _watchdog = watchdog();
     let chunks = "9\r\nabq8\r\nabc\r\nXYZ\r\n0\r\n\r\n";
