@@ -312,18 +312,6 @@ impl Exchange {
 
     /// The peer ended the connection, or the network did.
     pub(crate) fn has_broken(&self) -> bool {
-        let Some(ended) = self.ended() else { return false };
-        match ended {
-            Ended::Eof => true,
-            Ended::Error(kind) => matches!(
-                kind,
-                io::ErrorKind::ConnectionReset
-                    | io::ErrorKind::ConnectionAborted
-                    | io::ErrorKind::BrokenPipe
-                    | io::ErrorKind::NotConnected
-                    | io::ErrorKind::UnexpectedEof
-            ),
-            Ended::ShutDown => false,
-        }
+        self.ended().is_some_and(Ended::is_hang_up)
     }
 }

@@ -119,16 +119,22 @@ impl Line {
         let shown = redact(&self.text);
         let shown = if self.is_cut { shown.strip_suffix('@').unwrap_or(&shown) } else { &shown };
         let is_whole = !self.is_cut && shown.len() <= MOST_SHOWN;
-        let end = if is_whole { shown.len() } else { MOST_SHOWN.min(shown.len()) };
-        let end = (0..=end).rev().find(|end| shown.is_char_boundary(*end)).unwrap_or(0);
+        let shown = if is_whole { shown } else { cut(shown, MOST_SHOWN) };
         // Only now: within a secret they do not end it.
         let plain = |char| if is_command(char) { ' ' } else { char };
-        let mut line: String = shown.get(..end).unwrap_or_default().chars().map(plain).collect();
+        let mut line: String = shown.chars().map(plain).collect();
         if !is_whole {
             line.push('…');
         }
         line
     }
+}
+
+/// As much of a text as fits into so many bytes, without half a character.
+pub(crate) fn cut(text: &str, most: usize) -> &str {
+    let most = most.min(text.len());
+    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..end).unwrap_or_default()
 }
 
 /// What a terminal or an editor does not show, but obeys: ends lines, colours, turns them around.

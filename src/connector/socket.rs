@@ -112,6 +112,24 @@ pub enum Ended {
     ShutDown,
 }
 
+impl Ended {
+    /// By the peer, or by the network.
+    pub(crate) fn is_hang_up(self) -> bool {
+        match self {
+            Self::Eof => true,
+            Self::Error(kind) => matches!(
+                kind,
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::NotConnected
+                    | io::ErrorKind::UnexpectedEof
+            ),
+            Self::ShutDown => false,
+        }
+    }
+}
+
 /// What a returned socket is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Judgement {

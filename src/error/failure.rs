@@ -7,7 +7,7 @@ use std::iter::successors;
 use std::time::Duration;
 
 use crate::error::{BoxError, Phase};
-use crate::redact::Redacted;
+use crate::redact::{Redacted, cut};
 use crate::sync::Arc;
 use crate::sys;
 
@@ -177,9 +177,7 @@ struct Limited(String);
 
 impl fmt::Write for Limited {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let left = LONGEST.saturating_sub(self.0.len());
-        let end = (0..=left.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
-        let fits = text.get(..end.unwrap_or(0)).unwrap_or_default();
+        let fits = cut(text, LONGEST.saturating_sub(self.0.len()));
         self.0.push_str(fits);
         if fits.len() < text.len() { Err(fmt::Error) } else { Ok(()) }
     }

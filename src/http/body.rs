@@ -401,7 +401,7 @@ impl Upgraded {
     #[must_use]
     pub fn into_parts(self) -> (Socket, Vec<u8>) {
         let come = self.buffer.unread().to_vec();
-        (self.conn.into_socket(), come)
+        (self.conn.socket, come)
     }
 
     /// The socket, for its time-outs and addresses. What had come already is not read from there.

@@ -8,7 +8,7 @@ use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::builder::Builder as PoolBuilder;
 use crate::connector::SocketOptions;
 use crate::http::client::Client;
-use crate::http::connector::OriginConnector;
+use crate::http::connector::{DRAIN_TIME, OriginConnector};
 use crate::http::error::Error;
 use crate::http::request::field;
 use crate::http::trace::{Trace, Tracer};
@@ -18,8 +18,6 @@ use crate::sync::Arc;
 /// One read of a socket blocks so long at a time; who waits longer reads again, and who may not
 /// wait so long asks first. So that no request need set it.
 const TICK: Duration = Duration::from_millis(500);
-/// What is dropped before its end is read to there, or closed.
-const SETTLE_TIMEOUT: Duration = Duration::from_millis(50);
 
 type SetPool = dyn FnOnce(PoolBuilder<OriginConnector>) -> PoolBuilder<OriginConnector> + Send;
 
@@ -213,7 +211,7 @@ impl Builder {
             }
         }
         let options = self.options.read_timeout(TICK).write_timeout(TICK);
-        let pool = Pool::builder(OriginConnector { options }).settle_timeout(SETTLE_TIMEOUT);
+        let pool = Pool::builder(OriginConnector { options }).settle_timeout(DRAIN_TIME);
         let pool = (self.pool)(pool).build().map_err(Error::from_pool)?;
         Ok(Client::of(pool, self.settings))
     }

@@ -13,7 +13,7 @@ use crate::http::origin::Origin;
 /// again.
 const MOST_DRAINED: u64 = 256 * 1024;
 /// And for so long.
-const DRAIN_TIME: Duration = Duration::from_millis(50);
+pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(50);
 
 /// Opens connections for a [`Client`](crate::http::Client), and knows when they can be used again.
 ///
@@ -59,10 +59,6 @@ impl Conn {
         // What is there is known of: the pool need not look.
         self.socket.set_complete();
         true
-    }
-
-    pub(crate) fn into_socket(self) -> Socket {
-        self.socket
     }
 
     fn drain(&mut self, deadline: Deadline) -> Result<(), BoxError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::http::StatusCode;
 
 use crate::clock::{self, Deadline, Stamp};
-use crate::connector::Socket;
+use crate::connector::{Ended, Socket};
 use crate::http::buffer::Buffer;
 use crate::http::error::Stage;
 use crate::http::proto::{Awaiting, Fault, Head, MOST_HEAD_BYTES, Size, Step, Unfit};
@@ -138,23 +138,15 @@ impl Cause {
 }
 
 fn is_hang_up(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::NotConnected
-            | io::ErrorKind::UnexpectedEof
-    )
+    Ended::Error(error.kind()).is_hang_up()
 }
 
 /// What came before sending failed answers the request all the same.
 fn is_answer_to_half(cause: &Cause, head: &Head) -> bool {
-    let is_refusal = head.response.status().as_u16() >= 300;
     match cause {
         Cause::Upload(_) => false,
-        Cause::Io(error) => is_refusal || is_hang_up(error),
-        _ => is_refusal,
+        Cause::Io(error) => head.is_refusal() || is_hang_up(error),
+        _ => head.is_refusal(),
     }
 }
 
@@ -166,6 +158,8 @@ pub(crate) struct Exchange<'e> {
     buffer: Buffer,
     /// Bytes that came before the answer's head.
     announced: usize,
+    /// The server has asked for the body.
+    is_wanted: bool,
     has_begun: bool,
     /// An answer that came before the request was written.
     early: Option<Head>,
@@ -180,10 +174,18 @@ impl<'e> Exchange<'e> {
         times: &'e Times,
         tracer: &'e Tracer,
     ) -> Self {
-        let buffer = Buffer::new();
-        let (announced, has_begun, early) = (0, false, None);
-        let is_silent = false;
-        Self { socket, awaiting, times, tracer, buffer, announced, has_begun, early, is_silent }
+        Self {
+            socket,
+            awaiting,
+            times,
+            tracer,
+            buffer: Buffer::new(),
+            announced: 0,
+            is_wanted: false,
+            has_begun: false,
+            early: None,
+            is_silent: false,
+        }
     }
 
     pub(crate) fn run(mut self, sending: Sending<'_, '_>) -> Result<Answer, Broken> {
@@ -295,9 +297,9 @@ impl<'e> Exchange<'e> {
                     Some(count) => piece = piece.get(count..).unwrap_or_default(),
                     None if has_answered => self.make_room(by)?,
                     None => {
-                        self.hear(by)?;
-                        let is_refusal = |head: &Head| head.response.status().as_u16() >= 300;
-                        if self.early.as_ref().is_some_and(is_refusal) {
+                        self.fill(by)?;
+                        self.early = self.next_head()?;
+                        if self.early.as_ref().is_some_and(Head::is_refusal) {
                             return Ok(false);
                         }
                     }
@@ -323,57 +325,39 @@ impl<'e> Exchange<'e> {
     /// Waits for the server's word that the body is wanted; false if it is not.
     fn await_go_on(&mut self) -> Result<bool, Cause> {
         let by = self.times.by(self.times.go_on);
-        let mut is_wanted = false;
         while self.socket.wait_readable(by).map_err(Cause::Io)? {
             self.fill(by)?;
-            loop {
-                match self.step()? {
-                    Step::More if is_wanted => return Ok(true),
-                    Step::More => break,
-                    Step::Interim(used, status) => {
-                        self.note_interim(used, status);
-                        is_wanted |= status == StatusCode::CONTINUE;
-                    }
-                    Step::Head(head) => {
-                        let is_refusal = head.response.status().as_u16() >= 300;
-                        self.early = Some(head);
-                        return Ok(is_wanted && !is_refusal);
-                    }
-                }
+            if let Some(head) = self.next_head()? {
+                let goes_on = self.is_wanted && !head.is_refusal();
+                self.early = Some(head);
+                return Ok(goes_on);
+            }
+            if self.is_wanted {
+                return Ok(true);
             }
         }
         Ok(true) // it does not know the question
     }
 
-    /// There is something to read while the body is being sent.
-    fn hear(&mut self, by: Deadline) -> Result<(), Cause> {
-        self.fill(by)?;
-        loop {
-            match self.step()? {
-                Step::More => return Ok(()),
-                Step::Interim(used, status) => self.note_interim(used, status),
-                Step::Head(head) => {
-                    self.early = Some(head);
-                    return Ok(());
-                }
-            }
-        }
-    }
-
     fn await_head(&mut self, by: Deadline) -> Result<Head, Cause> {
         loop {
-            if !self.buffer.is_empty() {
-                match self.step()? {
-                    Step::More => {}
-                    Step::Interim(used, status) => {
-                        self.note_interim(used, status);
-                        continue;
-                    }
-                    Step::Head(head) => return Ok(head),
-                }
+            if let Some(head) = self.next_head()? {
+                return Ok(head);
             }
             self.fill(by)?;
         }
+    }
+
+    /// The answer's head, if it has come; what comes before it is passed over.
+    fn next_head(&mut self) -> Result<Option<Head>, Cause> {
+        while !self.buffer.is_empty() {
+            match self.awaiting.head(self.buffer.unread()).map_err(Cause::Fault)? {
+                Step::More => break,
+                Step::Interim(used, status) => self.note_interim(used, status),
+                Step::Head(head) => return Ok(Some(head)),
+            }
+        }
+        Ok(None)
     }
 
     /// Writing has failed. The server may have answered before: what it sent is still there.
@@ -385,13 +369,10 @@ impl<'e> Exchange<'e> {
         self.await_head(self.times.by(LAST_WORDS)).ok()
     }
 
-    fn step(&mut self) -> Result<Step, Cause> {
-        self.awaiting.head(self.buffer.unread()).map_err(Cause::Fault)
-    }
-
     fn note_interim(&mut self, used: usize, status: StatusCode) {
         self.buffer.consume(used);
         self.announced += used;
+        self.is_wanted |= status == StatusCode::CONTINUE;
         self.tracer.tell(|at| Event::Interim { at, status });
     }
 

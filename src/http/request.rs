@@ -3,9 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-
 use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ::http::{Method, Request, Response, Uri};
 
@@ -13,6 +10,7 @@ use crate::http::body::Body;
 use crate::http::client::Client;
 use crate::http::error::Error;
 use crate::http::origin::Origin;
+use crate::http::proto::basic;
 use crate::http::trace::{Trace, Tracer};
 use crate::http::upload::Upload;
 #[cfg(unix)]
@@ -101,10 +99,10 @@ impl<'c> RequestBuilder<'c, '_> {
             }
             Err(_) => Ok(()),
         });
-        if let Err(error) = added {
-            self.request = self.request.and(Err(error));
+        match added {
+            Ok(()) => self,
+            Err(error) => self.fail(error),
         }
-        self
     }
 
     /// Sets headers, in the place of those of the same names.
@@ -130,8 +128,7 @@ impl<'c> RequestBuilder<'c, '_> {
         if user.contains(':') {
             return self.refuse("a user's name must not have a colon in it");
         }
-        let encoded = BASE64_STANDARD.encode(format!("{user}:{password}"));
-        self.authorization(&format!("Basic {encoded}"))
+        self.authorization(&basic(format!("{user}:{password}").as_bytes()))
     }
 
     /// Says who asks, by a token (RFC 6750).
@@ -150,8 +147,13 @@ impl<'c> RequestBuilder<'c, '_> {
         self
     }
 
-    fn refuse(mut self, why: &str) -> Self {
-        self.request = self.request.and(Err(Error::request(why)));
+    fn refuse(self, why: &str) -> Self {
+        self.fail(Error::request(why))
+    }
+
+    /// Of several errors the first is told.
+    fn fail(mut self, error: Error) -> Self {
+        self.request = self.request.and(Err(error));
         self
     }
 

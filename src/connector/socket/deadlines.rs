@@ -43,13 +43,8 @@ impl Socket {
             let ends_in_time =
                 !self.is_lent() && self.read_timeout.is_some_and(|timeout| timeout <= left);
             if !(ends_in_time && TELLS_TIME_OUT) {
-                match sys::wait(self.fd(), Until::Readable, left) {
-                    Ok(ready) if ready.is_readable => {}
-                    Ok(_) if deadline.has_passed() => {
-                        return self.note_read(Err(io::ErrorKind::TimedOut.into()), true);
-                    }
-                    Ok(_) => continue,
-                    Err(error) => return self.note_read(Err(error), true),
+                if let Err(error) = self.await_ready(Until::Readable, deadline) {
+                    return self.note_read(Err(error), true);
                 }
             }
             let result = either!(&mut self.stream, stream => stream.read(buf));

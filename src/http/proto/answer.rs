@@ -48,6 +48,13 @@ pub(crate) struct Head {
     pub(crate) told: Told,
 }
 
+impl Head {
+    /// The server does not agree, whatever it says: nothing more need be sent to it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.response.status().as_u16() >= 300
+    }
+}
+
 impl Awaiting {
     pub(super) const fn new(
         method: Method,

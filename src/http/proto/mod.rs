@@ -13,7 +13,7 @@ pub use self::framing::Unfit;
 pub(crate) use self::answer::{Awaiting, Head, Step};
 pub(crate) use self::chunked::{Chunked, copy};
 pub(crate) use self::framing::{Framing, has_token};
-pub(crate) use self::request::{Size, write_head};
+pub(crate) use self::request::{Size, basic, write_head};
 
 use std::fmt;
 

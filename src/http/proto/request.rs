@@ -133,12 +133,16 @@ fn name_host(request: &Request<()>, out: &mut Vec<u8>) -> Result<(), Fault> {
         Some(who) if !headers.contains_key(header::AUTHORIZATION) => {
             let (user, password) = who.split_once(':').unwrap_or((who, ""));
             let credentials = [&decoded(user)[..], b":", &decoded(password)].concat();
-            let value = format!("Basic {}", BASE64_STANDARD.encode(credentials));
-            write_field(out, b"authorization", value.as_bytes());
+            write_field(out, b"authorization", basic(&credentials).as_bytes());
         }
         _ => {}
     }
     Ok(())
+}
+
+/// What a header says of a user and his password, which have a colon between them (RFC 7617).
+pub(crate) fn basic(credentials: &[u8]) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(credentials))
 }
 
 /// A user and his password as a URL has them, with `%` and two digits for what it cannot hold.
